@@ -1,0 +1,334 @@
+"""DropBlock layers for one, two and three spatial dimensions."""
+
+import contextlib
+import numbers
+
+import keras
+import numpy as np
+
+from keras_dropblock.layers import masks
+
+
+class _DropBlock(keras.Layer):
+    """What the layers of all ranks share; `rank` counts spatial axes."""
+
+    rank = None
+
+    def __init__(
+        self,
+        keep_prob,
+        block_size,
+        *,
+        per_channel=True,
+        scale_per_sample=False,
+        data_format=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.final_keep_prob = _check_keep_prob(keep_prob)
+        self.block_size = _check_block_size(block_size)
+        self.per_channel = bool(per_channel)
+        self.scale_per_sample = bool(scale_per_sample)
+        self.data_format = _check_data_format(data_format)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        # A variable, because compiled steps bake Python numbers in; float32
+        # and never autocast, because float16 cannot hold 0.9 well enough.
+        self._keep_prob = self.add_weight(
+            name="keep_prob",
+            shape=(),
+            dtype="float32",
+            initializer=keras.initializers.Constant(self.final_keep_prob),
+            trainable=False,
+            autocast=False,
+        )
+        self._at_inference = None
+        self.supports_masking = True
+
+    @property
+    def keep_prob(self):
+        """The keep_prob in force now, a float; assign to change it.
+
+        It starts at the constructor's value, `final_keep_prob`, and is what
+        `KeepProbScheduler` moves. An assignment reaches steps that are
+        already compiled. It is a state of training, not a weight: weights
+        files hold none, so those of a network with and without DropBlock are
+        interchangeable.
+        """
+        # The shortest decimal that is this float32: 0.9, not 0.89999998.
+        return float(str(np.float32(float(self._keep_prob))))
+
+    @keep_prob.setter
+    def keep_prob(self, value):
+        self._keep_prob.assign(_check_keep_prob(value))
+
+    def build(self, input_shape):
+        if len(input_shape) != self.rank + 2:
+            raise ValueError(
+                f"`inputs` of {type(self).__name__} must have {self.rank + 2} "
+                f"axes: batch, channels and {self.rank} spatial. Received: "
+                f"shape={tuple(input_shape)}."
+            )
+        self.built = True
+
+    def call(self, inputs, training=False):
+        if training:
+            keep_prob = self._keep_prob.value
+            block_size = self.block_size
+        elif self._at_inference:
+            keep_prob, block_size = self._at_inference
+        else:
+            return inputs
+        axes = list(range(1, self.rank + 2))
+        last = self.data_format == "channels_last"
+        channel_axis = axes[-1] if last else axes[0]
+        dropped = masks.dropped_units(
+            keras.ops.shape(inputs),
+            spatial_axes=[axis for axis in axes if axis != channel_axis],
+            keep_prob=keep_prob,
+            block_size=block_size,
+            seed_generator=self.seed_generator,
+            shared_axis=None if self.per_channel else channel_axis,
+        )
+        return masks.drop_and_rescale(
+            inputs, dropped, axes if self.scale_per_sample else None
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def save_own_variables(self, store):
+        """Store nothing: see `keep_prob`."""
+
+    def load_own_variables(self, store):
+        """Load nothing: see `keep_prob`."""
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "keep_prob": self.final_keep_prob,
+            "block_size": self.block_size,
+            "per_channel": self.per_channel,
+            "scale_per_sample": self.scale_per_sample,
+            "data_format": self.data_format,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class DropBlock2D(_DropBlock):
+    """Drops contiguous squares of a feature map during training.
+
+    Neighbouring units of a convolutional feature map carry much the same
+    information, so dropping single units, as Dropout does, takes little away.
+    DropBlock drops whole squares. With `block_size=1` it is Dropout, with a
+    block as large as the map SpatialDropout.
+
+    Each sample and each channel has its own mask. Blocks lie wholly inside
+    the map; on an axis that is smaller than `block_size` they are clamped to
+    it. The units that stay are scaled so that their number times the scale
+    is the size of the tensor. About `1 - keep_prob` of the units vanish,
+    slightly fewer because blocks may overlap: see `masks.seed_rate`.
+
+    The layer is active when called with `training=True` alone. Otherwise it
+    returns its input and draws no random number, so an exported graph holds
+    no random operation. To leave it on at inference, as in the paper's
+    robustness experiment, see `dropblock_at_inference`.
+
+    The scale is one number for the whole tensor, hence under
+    `tf.distribute` one for each replica, as in the paper's code: a sample's
+    output depends a little on the rest of its batch.
+    `scale_per_sample=True` removes that dependence, which is a deviation
+    from the paper.
+
+    Further deviations: the paper treats square maps with odd blocks; here
+    each axis is clamped by itself and even blocks are allowed. When every
+    unit is dropped the result is zeros, not NaN.
+
+    Args:
+        keep_prob: fraction of units to keep, in [0, 1]. With a
+            `KeepProbScheduler`, the value at the end of training. The paper
+            uses 0.75 to 0.95, and 0.9 for its best ImageNet result.
+        block_size: side of a dropped block in units of the feature map,
+            int >= 1. The paper's best is 7.
+        per_channel: whether each channel has its own mask (the paper's
+            choice) or all channels of a sample share one.
+        scale_per_sample: whether the kept units are counted in each sample
+            or in the whole tensor (the paper's choice).
+        data_format: `"channels_last"`, `"channels_first"` or None, which
+            takes `keras.config.image_data_format()`.
+        seed: int, or None for a random one. The same seed gives the same
+            sequence of masks.
+
+    Call arguments:
+        inputs: a feature map.
+        training: whether to drop.
+
+    Input shape:
+        `(batch, height, width, channels)` with `"channels_last"`. Any size may
+        be None.
+
+    Output shape:
+        The shape of the input.
+
+    Raises:
+        ValueError: for an argument out of its range, or inputs of another
+            rank.
+
+    Example:
+        >>> layer = DropBlock2D(keep_prob=0.9, block_size=7)
+        >>> y = layer(keras.ops.ones((8, 28, 28, 16)), training=True)
+
+    Reference:
+        Ghiasi, Lin and Le 2018, "DropBlock: A regularization method for
+        convolutional networks", https://arxiv.org/abs/1810.12890.
+    """
+
+    rank = 2
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class DropBlock1D(_DropBlock):
+    """Drops contiguous runs of a sequence of features during training.
+
+    `DropBlock2D` with one spatial axis: all that is said there holds here.
+
+    Input shape:
+        `(batch, steps, channels)` with `"channels_last"`.
+
+    Output shape:
+        The shape of the input.
+
+    Example:
+        >>> layer = DropBlock1D(keep_prob=0.9, block_size=7)
+        >>> y = layer(keras.ops.ones((8, 64, 16)), training=True)
+    """
+
+    rank = 1
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class DropBlock3D(_DropBlock):
+    """Drops contiguous cubes of a volume of features during training.
+
+    `DropBlock2D` with three spatial axes: all that is said there holds here.
+
+    Input shape:
+        `(batch, depth, height, width, channels)` with `"channels_last"`.
+
+    Output shape:
+        The shape of the input.
+
+    Example:
+        >>> layer = DropBlock3D(keep_prob=0.9, block_size=3)
+        >>> y = layer(keras.ops.ones((2, 8, 16, 16, 4)), training=True)
+    """
+
+    rank = 3
+
+
+def dropblock_layers(model):
+    """All DropBlock layers of a model or layer, at any depth, in order."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, _DropBlock)
+    ]
+
+
+@contextlib.contextmanager
+def dropblock_at_inference(model, keep_prob, block_size=None):
+    """Leave DropBlock on outside training: a context for one experiment.
+
+    Layers keep the ratio of their drop rates: the one that drops most gets
+    `keep_prob`, one built for a quarter of its rate drops a quarter. To test
+    a network that was trained without DropBlock, load its weights into the
+    same network built with it.
+
+    Args:
+        model: a model with DropBlock layers. Its compiled `evaluate` and
+            `predict` functions are discarded on entry and on exit. A
+            `tf.function` or `jax.jit` of your own must be traced inside.
+        keep_prob: fraction of units to keep at inference, in [0, 1].
+        block_size: side of a dropped block, int >= 1, or None for each
+            layer's own.
+
+    Raises:
+        ValueError: if the model has no DropBlock layer, or an argument is out
+            of its range.
+
+    Example:
+        >>> with dropblock_at_inference(model, keep_prob=0.7, block_size=1):
+        ...     model.evaluate(x_test, y_test)
+
+    Reference:
+        Ghiasi et al. 2018, section 4.1.3 and figure 5.
+    """
+    layers = dropblock_layers(model)
+    if not layers:
+        raise ValueError(
+            "`model` has no DropBlock layer to leave on. Build the same "
+            "network with keep_prob < 1 and load the weights into it. "
+            f"Received: model={model.name!r}."
+        )
+    drop_rate = 1.0 - _check_keep_prob(keep_prob)
+    if block_size is not None:
+        block_size = _check_block_size(block_size)
+    most = max(1.0 - layer.final_keep_prob for layer in layers)
+    try:
+        for layer in layers:
+            share = (1.0 - layer.final_keep_prob) / most if most else 1.0
+            layer._at_inference = (
+                1.0 - drop_rate * share,
+                block_size or layer.block_size,
+            )
+        _discard_compiled_inference(model)
+        yield
+    finally:
+        for layer in layers:
+            layer._at_inference = None
+        _discard_compiled_inference(model)
+
+
+def _discard_compiled_inference(model):
+    for function in ("test_function", "predict_function"):
+        if hasattr(model, function):
+            setattr(model, function, None)
+
+
+def _check_keep_prob(keep_prob):
+    if (
+        not isinstance(keep_prob, numbers.Real)
+        or isinstance(keep_prob, bool)
+        or not 0.0 <= keep_prob <= 1.0
+    ):
+        raise ValueError(
+            "`keep_prob` must be a number in [0, 1], the fraction of units to "
+            f"keep (not the rate to drop). Received: keep_prob={keep_prob!r}."
+        )
+    return float(keep_prob)
+
+
+def _check_block_size(block_size):
+    if (
+        not isinstance(block_size, numbers.Integral)
+        or isinstance(block_size, bool)
+        or block_size < 1
+    ):
+        raise ValueError(
+            "`block_size` must be an integer >= 1, the side of a dropped block "
+            "in units of the feature map. "
+            f"Received: block_size={block_size!r}."
+        )
+    return int(block_size)
+
+
+def _check_data_format(data_format):
+    data_format = data_format or keras.config.image_data_format()
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            "`data_format` must be 'channels_last', 'channels_first' or None. "
+            f"Received: data_format={data_format!r}."
+        )
+    return data_format

@@ -1,0 +1,213 @@
+"""DropBlock masks as pure functions of tensors, for maps of any rank.
+
+A block is placed by its first corner: on an axis of `size` units a block of
+`block` units may start at 0 ... size - block, which is the paper's region of
+valid centres shifted by half a block, for odd and even blocks alike. Seeds are
+therefore drawn on a map of `size - block + 1` positions only, and no block
+ever leaves the feature map.
+
+Reference:
+    Ghiasi et al. 2018, https://arxiv.org/abs/1810.12890, algorithm 1 and
+    equation 1.
+"""
+
+import keras
+from keras import ops
+
+# Reached only where fewer than one unit in 32,768 stays. Larger scales become
+# inf in float16, and inf * 0 NaN; without a bound, so would 1 / 0.
+MAX_SCALE = 2.0**15
+
+
+def clamp_block(block_size, spatial_shape):
+    """Sides of the block on each axis: `block_size`, or the map if smaller.
+
+    Args:
+        block_size: wanted side of the block, in feature-map units, >= 1.
+        spatial_shape: sizes of the map; ints, or scalar tensors where they
+            are known only when the graph runs.
+
+    Returns:
+        A tuple with one side for each axis, int where the size is an int.
+    """
+    return tuple(
+        min(block_size, size)
+        if isinstance(size, int)
+        else ops.minimum(block_size, size)
+        for size in spatial_shape
+    )
+
+
+def seed_rate(keep_prob, blocks, spatial_shape):
+    """Probability that a block starts at a valid position (gamma).
+
+    Chosen so that about `1 - keep_prob` of the units vanish. Overlaps of
+    blocks are ignored, as in the paper, so slightly fewer do.
+
+    Args:
+        keep_prob: fraction of units to keep, in [0, 1]; a float or a tensor.
+        blocks: sides of the block on each axis, from `clamp_block`. With
+            clamped sides gamma never exceeds `1 - keep_prob`.
+        spatial_shape: sizes of the map on the same axes.
+
+    Returns:
+        gamma, a float or float32 tensor in [0, 1].
+
+    Reference:
+        Ghiasi et al. 2018, eq. 1, with the two squares written as products
+        over the axes, which allows rectangular maps and other ranks.
+    """
+    gamma = 1.0 - keep_prob
+    for block, size in zip(blocks, spatial_shape, strict=True):
+        if not isinstance(size, int):
+            block, size = ops.cast(block, "float32"), ops.cast(size, "float32")
+        gamma = gamma * (size / (block * (size - block + 1)))
+    return gamma
+
+
+def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
+    """Turn each seed into a block: a boolean OR of shifted copies.
+
+    Windows double (1, 2, 4, ... units), so a side of 7 costs three ORs.
+
+    Args:
+        seeds: boolean tensor, True where a block starts. On each spatial
+            axis of size F it has `F - min(block_size, F) + 1` positions.
+        block_size: int, side of the block before clamping.
+        spatial_axes: the axes to grow along.
+        spatial_shape: sizes F of the map on those axes.
+
+    Returns:
+        Boolean tensor, True where a unit is dropped. An axis that one block
+        covers entirely keeps its size of 1: it broadcasts against the map.
+    """
+    for axis, size in zip(spatial_axes, spatial_shape, strict=True):
+        known = isinstance(size, int)
+        block = min(block_size, size) if known else block_size
+        if block == 1 or (known and block == size):
+            continue
+        padding = [(0, 0)] * len(seeds.shape)
+        padding[axis] = (block - 1, block - 1)
+        seeds = ops.pad(seeds, padding)
+        window = 1
+        while window < block:
+            shift = min(window, block - window)
+            seeds = ops.logical_or(
+                _along(seeds, axis, slice(shift, None)),
+                _along(seeds, axis, slice(None, -shift)),
+            )
+            window += shift
+        if not known:
+            # Where the map turns out smaller than the block there was one
+            # seed, and the block overshoots: cut it to the map.
+            seeds = _along(seeds, axis, slice(None, size))
+    return seeds
+
+
+def _along(tensor, axis, part):
+    return tensor[(slice(None),) * axis + (part,)]
+
+
+def bernoulli(shape, probability, seed_generator):
+    """Booleans, True with `probability`; new ones on each call and replica.
+
+    On TensorFlow this is not `keras.random`, for three reasons. Under
+    `tf.distribute` a SeedGenerator has the same state on every replica, and
+    all replicas would drop the same units: the replica's number is folded
+    into the seed. XLA compiles TensorFlow's default generator for CPUs about
+    100 times slower than Philox. And Philox gives the same bits, though not
+    the same floats, with and without XLA: bits are compared, so a seed has
+    the same masks in every mode.
+
+    Args:
+        shape: shape of the result; sizes may be scalar tensors on TensorFlow.
+        probability: float or float32 scalar tensor in [0, 1]. On TensorFlow
+            probability 1 is True all but once in 2^24 times.
+        seed_generator: `keras.random.SeedGenerator`.
+
+    Returns:
+        Boolean tensor.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return keras.random.uniform(shape, seed=seed_generator) < probability
+    import tensorflow as tf
+
+    seed, call = tf.unstack(tf.cast(seed_generator.next(), tf.int32))
+    context = tf.distribute.get_replica_context()
+    if context is not None:
+        # An odd multiplier (2^32 / golden ratio, as int32) spreads replicas
+        # over all seeds and leaves replica 0 on the seed itself.
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
+        seed = tf.bitwise.bitwise_xor(seed, replica * -1640531527)
+    bits = tf.random.stateless_uniform(
+        shape,
+        tf.stack([seed, call]),
+        minval=None,
+        maxval=None,
+        dtype=tf.uint32,
+        alg="philox",
+    )
+    # 2^32 - 256 is the largest float32 below 2^32.
+    threshold = tf.minimum(probability * 2.0**32, 2.0**32 - 256.0)
+    return bits < tf.cast(threshold, tf.uint32)
+
+
+def dropped_units(
+    shape, spatial_axes, keep_prob, block_size, seed_generator, shared_axis
+):
+    """Draw which units DropBlock drops.
+
+    Args:
+        shape: shape of the feature map, as `keras.ops.shape` gives it.
+        spatial_axes: its spatial axes.
+        keep_prob: fraction of units to keep, in [0, 1].
+        block_size: side of a dropped block, int >= 1; clamped on each axis.
+        seed_generator: `keras.random.SeedGenerator`.
+        shared_axis: the axis along which one mask is shared, or None: every
+            channel has a mask of its own.
+
+    Returns:
+        Boolean tensor that broadcasts against `shape`, True where dropped.
+        Samples are independent of each other.
+    """
+    spatial_shape = tuple(shape[axis] for axis in spatial_axes)
+    blocks = clamp_block(block_size, spatial_shape)
+    seed_shape = list(shape)
+    for axis, size, block in zip(
+        spatial_axes, spatial_shape, blocks, strict=True
+    ):
+        seed_shape[axis] = size - block + 1
+    if shared_axis is not None:
+        seed_shape[shared_axis] = 1
+    gamma = seed_rate(keep_prob, blocks, spatial_shape)
+    seeds = bernoulli(tuple(seed_shape), gamma, seed_generator)
+    return grow_blocks(seeds, block_size, spatial_axes, spatial_shape)
+
+
+def drop_and_rescale(inputs, dropped, axes=None):
+    """Zero the dropped units and scale the rest so that the sum is preserved.
+
+    The units that stay are divided by the fraction that stays, counted in
+    float32 over `axes`. When nothing is dropped the scale is exactly 1; when
+    everything is, the result is zeros. The scale never exceeds `MAX_SCALE`.
+
+    Args:
+        inputs: floating point tensor.
+        dropped: boolean tensor that broadcasts against it.
+        axes: axes over which the kept units are counted; None: all of them,
+            one scale for the whole tensor, as in the paper.
+
+    Returns:
+        Tensor of the shape and dtype of `inputs`.
+
+    Reference:
+        Ghiasi et al. 2018, algorithm 1, line 6: `A * count(M) / count_ones(M)`.
+    """
+    # Counting what is dropped, not what is kept: 1 - 0 is exact however many
+    # units there are.
+    fraction = 1.0 - ops.mean(
+        ops.cast(dropped, "float32"), axis=axes, keepdims=axes is not None
+    )
+    scale = ops.cast(1.0 / ops.maximum(fraction, 1 / MAX_SCALE), inputs.dtype)
+    mask = ops.where(dropped, ops.zeros_like(scale), scale)
+    return inputs * ops.stop_gradient(mask)

@@ -1,0 +1,35 @@
+"""Set-up that must happen before a backend touches its devices."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # Two logical devices, so that distribution is tested without a GPU.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
+
+def pytest_collection_modifyitems(items):
+    backend = keras.backend.backend()
+    skip = pytest.mark.skip(reason=f"TensorFlow only; the backend is {backend}")
+    for item in items:
+        if "tensorflow_only" in item.keywords and backend != "tensorflow":
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Every test starts from the same seed, policy and names."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.utils.clear_session()

@@ -1,0 +1,138 @@
+"""The pure functions behind DropBlock: rates, blocks, scale."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock.layers import masks
+
+
+def grow(seeds, block_size, size):
+    """Kept units (1) after blocks of `block_size` grew from `seeds`."""
+    seeds = np.array(seeds, bool)
+    axes = list(range(seeds.ndim))
+    dropped = masks.grow_blocks(
+        keras.ops.convert_to_tensor(seeds), block_size, axes, size
+    )
+    dropped = np.broadcast_to(keras.ops.convert_to_numpy(dropped), size)
+    return (1 - dropped).tolist()
+
+
+def test_a_seed_is_the_first_corner_of_its_block():
+    # 5 x 4 map, blocks of 3 x 3: seeds live on 3 x 2 positions.
+    assert grow([[0, 0], [0, 1], [0, 0]], 3, (5, 4)) == [
+        [1, 1, 1, 1],
+        [1, 0, 0, 0],
+        [1, 0, 0, 0],
+        [1, 0, 0, 0],
+        [1, 1, 1, 1],
+    ]
+
+
+def test_an_even_block_drops_an_even_square():
+    assert grow([[1, 0, 0], [0, 0, 0], [0, 0, 1]], 2, (4, 4)) == [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+    ]
+
+
+def test_blocks_overlap_and_end_at_the_edges():
+    assert grow([[1, 0, 0], [0, 1, 0], [0, 0, 0]], 3, (5, 5)) == [
+        [0, 0, 0, 1, 1],
+        [0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 1],
+        [1, 0, 0, 0, 1],
+        [1, 1, 1, 1, 1],
+    ]
+
+
+def test_a_block_of_one_drops_the_seeds_alone():
+    assert grow([[1, 0, 0], [0, 0, 1]], 1, (2, 3)) == [[0, 1, 1], [1, 1, 0]]
+
+
+def test_a_block_larger_than_an_axis_covers_that_axis():
+    # 2 x 5 map, blocks of 3: clamped to 2 x 3, so 1 x 3 positions.
+    assert grow([[0, 0, 1]], 3, (2, 5)) == [[1, 1, 0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize("block_size", range(1, 9))
+def test_growing_equals_marking_block_by_block(block_size):
+    rng = np.random.default_rng(block_size)
+    size = (9, 5, 7)
+    block = masks.clamp_block(block_size, size)
+    starts = tuple(f - b + 1 for f, b in zip(size, block, strict=True))
+    seeds = rng.random(starts) < 0.05
+    expected = np.ones(size, int)
+    for corner in np.argwhere(seeds):
+        expected[
+            tuple(slice(c, c + b) for c, b in zip(corner, block, strict=True))
+        ] = 0
+    assert grow(seeds, block_size, size) == expected.tolist()
+
+
+# gamma of the paper's equation 1 by hand: (1 - keep_prob) / block^2 *
+# size^2 / (size - block + 1)^2.
+@pytest.mark.parametrize(
+    "size, block, gamma",
+    [
+        (7, 7, 0.1),
+        (14, 7, 0.00625),  # 0.1 / 49 * 196 / 64
+        (56, 7, 0.00256),
+        (32, 7, 0.00309),
+        (16, 7, 0.00522),
+        (16, 5, 0.00711),
+        (16, 3, 0.01451),
+        (8, 7, 0.03265),
+        (8, 5, 0.01600),
+        (8, 3, 0.01975),
+        (21, 11, 0.00301),
+        (11, 11, 0.1),
+        (6, 7, 0.1),  # clamped to 6 before gamma
+    ],
+)
+def test_seed_rate_is_equation_1(size, block, gamma):
+    blocks = masks.clamp_block(block, (size, size))
+    assert masks.seed_rate(0.9, blocks, (size, size)) == pytest.approx(
+        gamma, abs=5e-6
+    )
+
+
+def test_seed_rate_stays_in_the_unit_interval_for_every_small_map():
+    for height, width, block in itertools.product(range(1, 10), repeat=3):
+        shape = (height, width)
+        blocks = masks.clamp_block(block, shape)
+        for keep_prob in (0.0, 0.5, 0.9, 1.0):
+            gamma = masks.seed_rate(keep_prob, blocks, shape)
+            assert 0.0 <= gamma <= 1.0 - keep_prob + 1e-12
+
+
+def test_rescaling_preserves_the_sum_of_ones():
+    dropped = np.zeros((2, 4, 4, 3), bool)
+    dropped[0, :2, :2, 0] = True  # 4 of 96 units
+    y = masks.drop_and_rescale(keras.ops.ones((2, 4, 4, 3)), dropped)
+    y = keras.ops.convert_to_numpy(y)
+    assert y.sum() == pytest.approx(96, rel=1e-6)
+    assert set(np.unique(y)) == {0.0, np.float32(1 / (1 - 4 / 96))}
+
+
+def test_rescaling_each_sample_leaves_the_others_alone():
+    dropped = np.zeros((2, 4, 4, 1), bool)
+    dropped[0, :2] = True
+    y = masks.drop_and_rescale(
+        keras.ops.ones((2, 4, 4, 1)), dropped, axes=[1, 2, 3]
+    )
+    y = keras.ops.convert_to_numpy(y)
+    assert y[0].max() == 2.0
+    assert (y[1] == 1.0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_everything_dropped_is_zeros(dtype):
+    x = keras.ops.ones((1, 3, 3, 1), dtype=dtype)
+    y = masks.drop_and_rescale(x, keras.ops.ones((1, 1, 1, 1), dtype="bool"))
+    y = keras.ops.convert_to_numpy(keras.ops.cast(y, "float32"))
+    assert (y == 0).all()
