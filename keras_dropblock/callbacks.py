@@ -106,7 +106,8 @@ class KeepProbScheduler(keras.callbacks.Callback):
     def _iterations(self):
         # Through `self.model`, whose property brings the state of a JAX run
         # up to date.
-        return int(self.model.optimizer.iterations)
+        iterations = self.model.optimizer.iterations
+        return int(keras.ops.convert_to_numpy(iterations))
 
     def _strength(self, step):
         progress = (step - self._first_step) / self._steps

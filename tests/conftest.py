@@ -33,3 +33,13 @@ def fresh_keras():
     keras.config.set_dtype_policy("float32")
     keras.config.set_image_data_format("channels_last")
     keras.utils.clear_session()
+
+
+@pytest.fixture
+def two_replicas():
+    """MirroredStrategy over the two logical devices."""
+    return tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"],
+        # The default, collectives, remembers shapes from test to test.
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )

@@ -474,23 +474,24 @@ def test_an_exported_graph_holds_no_random_operation(tmp_path):
 
 
 @pytest.mark.tensorflow_only
-def test_replicas_drop_different_units_and_repeat_by_seed():
+def test_replicas_drop_different_units_and_repeat_by_seed(two_replicas):
     import tensorflow as tf
 
     def masks_of_two_steps():
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        with strategy.scope():
+        with two_replicas.scope():
             layer = DropBlock2D(0.7, 3, seed=1)
 
         @tf.function
         def step():
-            return strategy.run(lambda: layer(ones(4, 9, 9, 3), training=True))
+            return two_replicas.run(
+                lambda: layer(ones(4, 9, 9, 3), training=True)
+            )
 
         return np.array(
             [
                 [
                     kept(array(y))
-                    for y in strategy.experimental_local_results(step())
+                    for y in two_replicas.experimental_local_results(step())
                 ]
                 for _ in range(2)
             ]

@@ -4,7 +4,6 @@ import contextlib
 import numbers
 
 import keras
-import numpy as np
 
 from keras_dropblock.layers import masks
 
@@ -57,7 +56,7 @@ class _DropBlock(keras.Layer):
         interchangeable.
         """
         # The shortest decimal that is this float32: 0.9, not 0.89999998.
-        return float(str(np.float32(float(self._keep_prob))))
+        return float(str(keras.ops.convert_to_numpy(self._keep_prob)))
 
     @keep_prob.setter
     def keep_prob(self, value):

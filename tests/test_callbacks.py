@@ -1,0 +1,237 @@
+"""KeepProbScheduler: the values it sets, and that compiled steps obey."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock import DropBlock2D, KeepProbScheduler, schedules
+
+STEPS = 8  # in an epoch of 64 images in batches of 8
+DATA = np.ones((64, 4, 4, 16), "float32")
+
+
+def zeros(y_true, y_pred):
+    return keras.ops.mean(keras.ops.cast(y_pred == 0, "float32"))
+
+
+def model_that_tells_its_drop_rate(keep_probs=(0.5,), **compile_arguments):
+    """The metric `zeros` is the fraction that compiled steps dropped."""
+    inputs = keras.Input(DATA.shape[1:])
+    x = keras.layers.Conv2D(16, 1, kernel_initializer="ones")(inputs)
+    for seed, keep_prob in enumerate(keep_probs):
+        x = DropBlock2D(keep_prob, 1, seed=seed)(x)
+    model = keras.Model(inputs, x)
+    model.compile(
+        keras.optimizers.SGD(0.0), "mse", metrics=[zeros], **compile_arguments
+    )
+    return model
+
+
+def fit(model, *callbacks, epochs=2, **arguments):
+    history = model.fit(
+        DATA,
+        DATA,
+        batch_size=8,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=0,
+        **arguments,
+    )
+    return history.history
+
+
+class Probe(keras.callbacks.Callback):
+    """Records keep_prob as each batch begins, by optimizer step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+
+    def on_train_batch_begin(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        self.seen[step] = self.model.layers[-1].keep_prob
+
+
+def test_keep_prob_falls_linearly_over_the_whole_fit():
+    model, probe = model_that_tells_its_drop_rate(), Probe()
+    fit(model, KeepProbScheduler(), probe, epochs=2)
+    total = 2 * STEPS
+    assert probe.seen == {
+        step: pytest.approx(1 - 0.5 * step / total, abs=1e-4)
+        for step in range(total)
+    }
+    assert probe.seen[0] == 1.0 and probe.seen[total // 2] == 0.75
+    assert model.layers[-1].keep_prob == 0.5  # at step `total`
+
+
+def test_epoch_logs_hold_keep_prob():
+    history = fit(
+        model_that_tells_its_drop_rate(), KeepProbScheduler(), epochs=4
+    )
+    assert history["keep_prob"] == pytest.approx([0.875, 0.75, 0.625, 0.5])
+
+
+def test_the_log_is_of_the_layers_that_drop_most():
+    model = model_that_tells_its_drop_rate(keep_probs=(0.9, 0.6))
+    history = fit(model, KeepProbScheduler(), epochs=2)
+    assert history["keep_prob"] == pytest.approx([0.8, 0.6])
+    assert [layer.keep_prob for layer in model.layers[-2:]] == [0.9, 0.6]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_compiled_steps_drop_what_the_schedule_says(
+    jit_compile, steps_per_execution
+):
+    if keras.backend.backend() == "torch" and jit_compile:
+        pytest.skip("torch.compile does not trace Keras models")
+    late = schedules.piecewise_constant([0.5], [0.0, 1.0])
+    history = fit(
+        model_that_tells_its_drop_rate(
+            jit_compile=jit_compile, steps_per_execution=steps_per_execution
+        ),
+        KeepProbScheduler(late),
+    )
+    # 16,384 independent units an epoch: standard error .004
+    assert history["zeros"][0] == 0.0
+    assert abs(history["zeros"][1] - 0.5) < 5 * 0.004
+
+
+def test_steps_per_execution_does_not_slow_the_schedule():
+    probe = Probe()
+    model = model_that_tells_its_drop_rate(steps_per_execution=4)
+    history = fit(model, KeepProbScheduler(), probe, epochs=2)
+    assert probe.seen == {
+        step: pytest.approx(1 - 0.5 * step / 16) for step in (0, 4, 8, 12)
+    }
+    assert history["keep_prob"] == pytest.approx([0.75, 0.5])
+
+
+def test_a_resumed_run_goes_on_where_it_was(tmp_path):
+    whole = fit(model_that_tells_its_drop_rate(), KeepProbScheduler(), epochs=4)
+    model = model_that_tells_its_drop_rate()
+    fit(model, KeepProbScheduler(total_steps=4 * STEPS), epochs=2)
+    model.save(tmp_path / "model.keras")
+
+    for total_steps in (None, 4 * STEPS):
+        resumed = keras.models.load_model(
+            tmp_path / "model.keras", custom_objects={"zeros": zeros}
+        )
+        assert resumed.layers[-1].keep_prob == 0.5  # state is the schedule's
+        history = fit(
+            resumed,
+            KeepProbScheduler(total_steps=total_steps),
+            epochs=4,
+            initial_epoch=2,
+        )
+        assert history["keep_prob"] == pytest.approx(whole["keep_prob"][2:])
+
+
+def test_a_second_fit_starts_its_schedule_anew():
+    model, scheduler = model_that_tells_its_drop_rate(), KeepProbScheduler()
+    first = fit(model, scheduler, epochs=2)
+    probe = Probe()
+    second = fit(model, scheduler, probe, epochs=2)
+    assert first["keep_prob"] == second["keep_prob"]
+    assert probe.seen[2 * STEPS] == 1.0
+
+
+def test_total_steps_spans_several_fits():
+    model = model_that_tells_its_drop_rate()
+    scheduler = KeepProbScheduler(total_steps=4 * STEPS)
+    kept = [fit(model, scheduler, epochs=1)["keep_prob"][0] for _ in range(6)]
+    assert kept == pytest.approx([0.875, 0.75, 0.625, 0.5, 0.5, 0.5])
+
+
+def test_gradient_accumulation_counts_optimizer_steps():
+    model = model_that_tells_its_drop_rate()
+    model.compile(
+        keras.optimizers.SGD(0.0, gradient_accumulation_steps=2), "mse"
+    )
+    history = fit(model, KeepProbScheduler(), epochs=2)
+    assert history["keep_prob"] == pytest.approx([0.75, 0.5])
+
+
+def test_csv_holds_keep_prob(tmp_path):
+    path = tmp_path / "history.csv"
+    fit(
+        model_that_tells_its_drop_rate(),
+        KeepProbScheduler(),
+        keras.callbacks.CSVLogger(str(path)),
+    )
+    with open(path) as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["keep_prob"]) for row in rows] == [0.75, 0.5]
+
+
+@pytest.mark.tensorflow_only
+def test_tensorboard_holds_keep_prob(tmp_path):
+    import tensorflow as tf
+
+    fit(
+        model_that_tells_its_drop_rate(),
+        KeepProbScheduler(),
+        keras.callbacks.TensorBoard(str(tmp_path)),
+    )
+    (path,) = (tmp_path / "train").iterdir()
+    values = {
+        event.step: float(tf.make_ndarray(value.tensor))
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "epoch_keep_prob"
+    }
+    assert values == {0: 0.75, 1: 0.5}
+
+
+@pytest.mark.tensorflow_only
+def test_the_schedule_reaches_every_replica(two_replicas):
+    with two_replicas.scope():
+        model = model_that_tells_its_drop_rate(jit_compile=False)
+    late = schedules.piecewise_constant([0.5], [0.0, 1.0])
+    history = fit(model, KeepProbScheduler(late))
+    assert history["zeros"][0] == 0.0
+    assert abs(history["zeros"][1] - 0.5) < 5 * 0.004
+
+
+def test_a_model_without_dropblock_is_refused():
+    inputs = keras.Input(DATA.shape[1:])
+    model = keras.Model(inputs, keras.layers.Conv2D(16, 1)(inputs))
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="found no DropBlock layer"):
+        fit(model, KeepProbScheduler())
+
+
+def test_an_epoch_of_unknown_length_needs_total_steps():
+    def batches():
+        while True:
+            yield DATA[:8], DATA[:8]
+
+    scheduler = KeepProbScheduler()
+    scheduler.set_model(model_that_tells_its_drop_rate())
+    scheduler.set_params({"epochs": 2, "steps": None})
+    with pytest.raises(ValueError, match="`total_steps=None` needs to know"):
+        scheduler.on_train_begin()
+    model = model_that_tells_its_drop_rate()
+    history = model.fit(
+        batches(),
+        steps_per_epoch=4,
+        epochs=2,
+        verbose=0,
+        shuffle=False,
+        callbacks=[KeepProbScheduler()],
+    )
+    assert history.history["keep_prob"] == pytest.approx([0.75, 0.5])
+
+
+def test_a_schedule_that_leaves_the_unit_interval_is_refused():
+    for schedule in (lambda progress: -0.1, lambda progress: 1.1):
+        with pytest.raises(ValueError, match="`schedule` must give strengths"):
+            fit(model_that_tells_its_drop_rate(), KeepProbScheduler(schedule))
+
+
+@pytest.mark.parametrize("total_steps", [0, -5])
+def test_total_steps_below_one_is_refused(total_steps):
+    with pytest.raises(ValueError, match="`total_steps` must be"):
+        KeepProbScheduler(total_steps=total_steps)
