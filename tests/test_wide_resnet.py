@@ -163,7 +163,7 @@ def test_shortcut_conv_reads_the_shared_pre_activation():
     x = keras.random.normal((2, 8, 8, 4), seed=0)
     block.build(x.shape)
     for conv in block.convs:
-        conv.kernel.assign(keras.ops.zeros_like(conv.kernel))
+        conv.kernel.assign(keras.ops.zeros(conv.kernel.shape))
     block.norms[0].gamma.assign(keras.ops.zeros((4,)))
     block.norms[0].beta.assign(keras.ops.ones((4,)))
     # With gamma = 0 all that reaches the shortcut is relu(beta) = 1.

@@ -1,0 +1,69 @@
+# Everything runs in a virtual environment of this checkout.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# tensorflow-cpu is half the download; it exists for Linux without a GPU.
+ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
+TENSORFLOW := tensorflow-cpu
+else
+TENSORFLOW := tensorflow
+endif
+
+BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
+	tests/test_schedules.py tests/test_callbacks.py tests/test_optimizers.py \
+	tests/test_wide_resnet.py tests/test_conformance.py
+
+.PHONY: help quickstart test test-backends lint wheel clean
+
+help:
+	@echo "make quickstart     train, draw, export and serve a digit classifier"
+	@echo "make test           the tests, on TensorFlow"
+	@echo "make test-backends  layers, schedules and models on JAX and torch"
+	@echo "make lint           ruff check and ruff format --check"
+	@echo "make wheel          build the wheel and check what is in it"
+	@echo "make clean          remove the virtual environment and build outputs"
+
+quickstart: $(VENV)/.tensorflow
+	$(BIN)/python training/quickstart.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-backends: $(VENV)/.backends
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not slow" $(BACKEND_TESTS)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -m "not slow" $(BACKEND_TESTS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+wheel: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --wheel
+	$(BIN)/python tests/wheel_content.py dist/*.whl
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) \
+	else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.tensorflow: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing keras_dropblock with $(TENSORFLOW) into $(VENV): about 1.5 GB on disk"
+	$(BIN)/python -m pip install --quiet --editable '.[$(TENSORFLOW)]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.tensorflow
+	$(BIN)/python -m pip install --quiet --editable '.[$(TENSORFLOW),dev]'
+	@touch $@
+
+# This torch release has a build without CUDA on this project's machines;
+# elsewhere `pip` takes what its index has.
+$(VENV)/.backends: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[jax,torch]'
+	@touch $@

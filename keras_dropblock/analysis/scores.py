@@ -1,0 +1,45 @@
+"""Accuracy, likelihood and calibration from logits."""
+
+import numpy as np
+
+
+def scores(logits, labels, bins=15):
+    """Score a classifier on a labelled set.
+
+    Args:
+        logits: float array (images, classes).
+        labels: int array (images,).
+        bins: intervals of equal width of the confidence, for ECE.
+
+    Returns:
+        A dict: `accuracy`, a fraction; `nll`, the mean negative
+        log-likelihood in nats; `ece`, the expected calibration error, a
+        fraction; `images`, their count.
+
+    Raises:
+        ValueError: if there are no images, or not one label for each.
+
+    Reference:
+        Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3 (ECE).
+    """
+    logits = np.asarray(logits, "float64")
+    labels = np.asarray(labels)
+    if len(logits) == 0 or len(logits) != len(labels):
+        raise ValueError(
+            "`logits` and `labels` must hold one row and one label for each "
+            f"image, and one at least. Received: {len(logits)} and "
+            f"{len(labels)}."
+        )
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    confidence = np.exp(log_probabilities.max(1))
+    correct = log_probabilities.argmax(1) == labels
+    # Bin i holds the confidences in (i / bins, (i + 1) / bins].
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
+    return {
+        "accuracy": float(correct.mean()),
+        "nll": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        "ece": float(abs(gap).sum() / len(labels)),
+        "images": len(labels),
+    }

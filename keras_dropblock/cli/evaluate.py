@@ -1,0 +1,24 @@
+"""keras-dropblock-evaluate: score a run on its test or training images."""
+
+import json
+
+from absl import flags
+
+from keras_dropblock import cli
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Work directory of keras-dropblock-train.", required=True
+)
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["test", "train"], "Which images to score."
+)
+
+
+def evaluate():
+    from keras_dropblock import fitting
+
+    print(json.dumps(fitting.evaluate(_WORKDIR.value, _SPLIT.value), indent=2))
+
+
+def main():
+    cli.run(evaluate)

@@ -1,0 +1,27 @@
+"""keras-dropblock-export: turn a run into a SavedModel for serving."""
+
+from absl import flags
+
+from keras_dropblock import cli
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Work directory of keras-dropblock-train.", required=True
+)
+_OUT = flags.DEFINE_string(
+    "out",
+    None,
+    "Folder of the model, such as saved_models/NAME; versions go below it.",
+    required=True,
+)
+
+
+def export():
+    from keras_dropblock import data, exporting, fitting
+
+    model, recipe, _ = fitting.load_run(_WORKDIR.value)
+    normalise = data.Normalise(recipe.mean, recipe.std)
+    print(f"SavedModel: {exporting.export(model, _OUT.value, normalise)}")
+
+
+def main():
+    cli.run(export)

@@ -1,0 +1,144 @@
+"""SavedModels that need neither this package nor its preprocessing."""
+
+import os
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+
+
+def export(model, out, normalise):
+    """Write a model as a SavedModel in TensorFlow Serving's layout.
+
+    Three endpoints, each also a signature, all give probabilities
+    `(batch, classes)`:
+
+    - `serve` (the default signature): float32 images, normalised already.
+    - `serve_uint8`: uint8 images `(batch, height, width, channels)`.
+    - `serve_bytes`: strings, each a whole JPEG or PNG file of any size. The
+      image is resized to the model's size. Other bytes are an error that
+      names the endpoint and the rule.
+
+    The SavedModel is compared with the model before it takes its place: what
+    differs by more than 1e-5 is not kept.
+
+    Args:
+        model: a model that gives logits for images of a known size.
+        out: folder of the model, such as `saved_models/NAME`. The SavedModel
+            goes into the next free version below it: 1, 2, ...
+        normalise: `data.Normalise` that the model was trained with.
+
+    Returns:
+        Path of the SavedModel, `out/<version>`.
+
+    Raises:
+        ValueError: on another backend than TensorFlow, or for a model whose
+            image size is not known.
+        RuntimeError: if the SavedModel does not give what the model gives.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Export needs the TensorFlow backend; weights files are the same "
+            "on all. Received: "
+            f"KERAS_BACKEND={keras.backend.backend()}."
+        )
+    if None in model.input.shape[1:]:
+        raise ValueError(
+            "`model` must have a known image size. Received: "
+            f"input shape {model.input.shape}."
+        )
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f".{os.getpid()}"
+    try:
+        _write(model, normalise, temporary)
+        _check(model, normalise, temporary)
+        path = out / str(_next_version(out))
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def _next_version(out):
+    versions = [int(p.name) for p in out.iterdir() if p.name.isdecimal()]
+    return max(versions, default=0) + 1
+
+
+def _write(model, normalise, path):
+    import tensorflow as tf
+
+    _, *size, channels = model.input.shape
+
+    def serve(images):
+        return tf.nn.softmax(model(images, training=False))
+
+    def serve_uint8(images):
+        return serve(normalise(tf.cast(images, tf.float32)))
+
+    def serve_bytes(images):
+        decoded = tf.map_fn(
+            lambda image: _decode(image, size, channels),
+            images,
+            fn_output_signature=tf.TensorSpec((*size, channels), tf.uint8),
+        )
+        return serve_uint8(decoded)
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    shape = (None, *size, channels)
+    for endpoint, spec in (
+        (serve, tf.TensorSpec(shape, tf.float32, name="images")),
+        (serve_uint8, tf.TensorSpec(shape, tf.uint8, name="images")),
+        (serve_bytes, tf.TensorSpec((None,), tf.string, name="images")),
+    ):
+        archive.add_endpoint(endpoint.__name__, endpoint, [spec])
+    archive.write_out(str(path), verbose=False)
+
+
+def _decode(image, size, channels):
+    """A JPEG or PNG file as uint8 (height, width, channels)."""
+    import tensorflow as tf
+
+    is_jpeg = tf.equal(tf.strings.substr(image, 0, 3), b"\xff\xd8\xff")
+    is_png = tf.equal(tf.strings.substr(image, 0, 8), b"\x89PNG\r\n\x1a\n")
+    rule = tf.debugging.Assert(
+        is_jpeg | is_png,
+        [
+            "serve_bytes: each of `images` must be a whole JPEG or PNG file. "
+            "Received one that is neither, of this many bytes:",
+            tf.strings.length(image),
+        ],
+    )
+    with tf.control_dependencies([rule]):
+        pixels = tf.io.decode_image(
+            image, channels=channels, expand_animations=False
+        )
+    pixels.set_shape((None, None, channels))
+    pixels = tf.image.resize(pixels, size, antialias=True)
+    return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8)
+
+
+def _check(model, normalise, path):
+    """Compare every endpoint with the model on random images."""
+    import tensorflow as tf
+
+    shape = (3, *model.input.shape[1:])
+    images = np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    floats = normalise(images)
+    logits = model.predict_on_batch(floats)
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    files = [tf.io.encode_png(image) for image in images]
+    loaded = tf.saved_model.load(str(path))
+    for endpoint, arguments in (
+        (loaded.serve, floats),
+        (loaded.serve_uint8, images),
+        (loaded.serve_bytes, tf.stack(files)),
+    ):
+        difference = abs(endpoint(arguments).numpy() - expected).max()
+        if not difference <= 1e-5:
+            raise RuntimeError(
+                f"The SavedModel differs from the model by {difference:.1e} "
+                "in probability; more than 1e-5. It was not kept."
+            )

@@ -1,0 +1,205 @@
+"""Recipes: all that decides how a model is trained, in one flat TOML file."""
+
+import dataclasses
+import difflib
+import json
+import math
+import pathlib
+import tomllib
+import typing
+
+from keras_dropblock import files, schedules
+
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
+STRATEGIES = ("default", "mirrored")
+# Arguments of `data.Batches`: crops from images padded by 4 pixels, flips.
+AUGMENTATIONS = {
+    "none": {"pad": 0, "flip": False},
+    "crop": {"pad": 4, "flip": False},
+    "crop_flip": {"pad": 4, "flip": True},
+}
+# What a data set gets that the recipe says nothing of; others get none. A
+# mirrored digit is another sign; the Wide ResNet paper leaves SVHN as it is.
+USUAL_AUGMENTATION = {
+    "cifar10": "crop_flip",
+    "cifar100": "crop_flip",
+    "fashion_mnist": "crop_flip",
+    "digits": "crop",
+    "mnist": "crop",
+}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; names its source and the key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a training run is made of; the defaults are the Wide ResNet paper's.
+
+    Keys whose default is None are resolved from the data set when a run
+    starts, and stand resolved in the run's `recipe.toml`.
+    """
+
+    model: str = "WRN-16-4"  # the paper's notation, WRN-40-2-B(3,1,3)
+    dropout: float = 0.0  # rate between the convs of a block
+    keep_prob: float = 1.0  # of DropBlock, at the end of its schedule
+    block_size: int = 7  # of DropBlock, in units of the feature map
+    dropblock_groups: tuple[int, ...] = (2, 3)
+    schedule: str = "linear"  # of keep_prob
+
+    dataset: str = "cifar10"  # digits, a .npz file, or TFDS's name
+    data_dir: str | None = None  # folder of TFDS; None: its default
+    train_split: str = "train"
+    test_split: str = "test"
+    image_size: int | None = None  # pixels; None: images as they are
+    augmentation: str | None = None  # none, crop or crop_flip
+    mean: tuple[float, ...] | None = None  # grey levels, 0 to 255
+    std: tuple[float, ...] | None = None  # grey levels, 0 to 255
+
+    epochs: int = 200
+    batch_size: int = 128  # over all replicas
+    learning_rate: float = 0.1
+    learning_rate_drops: tuple[int, ...] = (60, 120, 160)  # epochs, from 1
+    learning_rate_factor: float = 0.2  # at each drop
+    momentum: float = 0.9  # Nesterov's
+    weight_decay: float = 5e-4  # Torch's meaning, on every variable
+    seed: int = 0
+
+    strategy: str = "default"  # mirrored: tf.distribute.MirroredStrategy
+    dtype: str = "float32"  # Keras's dtype policy
+    jit_compile: bool = False  # XLA on TensorFlow; JAX always compiles
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(
+                self, field.name, _typed(field.name, field.type, value)
+            )
+        for key, (rule, allowed) in _RULES.items():
+            value = getattr(self, key)
+            if value is not None and not allowed(value):
+                raise RecipeError(
+                    f"`{key}` must be {rule}. Received: {key}={value!r}."
+                )
+
+    @classmethod
+    def from_toml(cls, path):
+        """Read a recipe file.
+
+        Raises:
+            RecipeError: naming the file, and the key with the nearest valid
+                one, for a key that is unknown, of a wrong type or out of its
+                range; also for a file that cannot be read.
+        """
+        try:
+            values = tomllib.loads(pathlib.Path(path).read_text("utf-8"))
+        except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+            raise RecipeError(f"Recipe {path}: {error}") from error
+        return cls()._replaced(values, source=f"Recipe {path}")
+
+    def override(self, assignments):
+        """A copy with some keys changed.
+
+        Args:
+            assignments: strings `key=value`, the value as in TOML; quotes
+                around a text may be left out.
+        """
+        values = {}
+        for assignment in assignments:
+            key, separator, text = assignment.partition("=")
+            if not separator:
+                raise RecipeError(
+                    f"--set must read key=value. Received: {assignment!r}."
+                )
+            try:
+                values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+            except tomllib.TOMLDecodeError:
+                values[key.strip()] = text.strip()
+        return self._replaced(values, source="--set")
+
+    def _replaced(self, values, source):
+        known = [field.name for field in dataclasses.fields(self)]
+        for key in values:
+            if key not in known:
+                (nearest, *_) = difflib.get_close_matches(
+                    key, known, n=1, cutoff=0.0
+                )
+                raise RecipeError(
+                    f"{source}: unknown key `{key}`. Did you mean `{nearest}`?"
+                )
+        try:
+            return dataclasses.replace(self, **values)
+        except RecipeError as error:
+            raise RecipeError(f"{source}: {error}") from error
+
+    def to_toml(self):
+        """The recipe as text that `from_toml` reads back to an equal one."""
+        lines = []
+        for key, value in dataclasses.asdict(self).items():
+            if value is not None:
+                if isinstance(value, tuple):
+                    value = list(value)
+                # Text, numbers, booleans and lists of them are written alike
+                # in JSON and TOML.
+                lines.append(f"{key} = {json.dumps(value)}\n")
+        return "".join(lines)
+
+    def write(self, path):
+        files.write_text(path, self.to_toml())
+
+
+def _typed(key, annotation, value):
+    """`value` as the type that the annotation names, or RecipeError."""
+    options = typing.get_args(annotation)
+    if type(None) in options:
+        if value is None:
+            return None
+        annotation = options[0]
+    if typing.get_origin(annotation) is tuple:
+        (item, _) = typing.get_args(annotation)
+        if isinstance(value, list | tuple):
+            return tuple(_typed(key, item, element) for element in value)
+        kind = f"a list of {item.__name__}s"
+    else:
+        kind = {"str": "a text", "int": "an int", "bool": "true or false"}.get(
+            annotation.__name__, "a number"
+        )
+        if type(value) is annotation:
+            return value
+        if annotation is float and type(value) is int:
+            return float(value)
+    raise RecipeError(f"`{key}` must be {kind}. Received: {key}={value!r}.")
+
+
+def _positive(value):
+    return 0 < value < math.inf
+
+
+def _one_of(options):
+    return f"one of {', '.join(options)}", lambda value: value in options
+
+
+_RULES = {
+    "dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "keep_prob": ("in [0, 1], the fraction to keep", lambda x: 0 <= x <= 1),
+    "block_size": (">= 1", lambda x: x >= 1),
+    "dropblock_groups": ("distinct groups >= 1", lambda x: len({*x}) == len(x)),
+    "schedule": _one_of(schedules.BY_NAME),
+    "image_size": (">= 1", lambda x: x >= 1),
+    "augmentation": _one_of(AUGMENTATIONS),
+    "std": ("> 0", lambda x: all(map(_positive, x))),
+    "epochs": (">= 1", lambda x: x >= 1),
+    "batch_size": (">= 1", lambda x: x >= 1),
+    "learning_rate": ("> 0", _positive),
+    "learning_rate_drops": (
+        "increasing epochs >= 2, the first counted as 1",
+        lambda x: list(x) == sorted({*x}) and min(x, default=2) >= 2,
+    ),
+    "learning_rate_factor": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "momentum": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "weight_decay": (">= 0 and finite", lambda x: 0 <= x < math.inf),
+    "seed": ("in [0, 2^32)", lambda x: 0 <= x < 2**32),
+    "strategy": _one_of(STRATEGIES),
+    "dtype": _one_of(DTYPES),
+}

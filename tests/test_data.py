@@ -1,0 +1,270 @@
+"""Sources, normalisation, order and augmentation."""
+
+import time
+
+import numpy as np
+import pytest
+
+from keras_dropblock import data
+from keras_dropblock.data import normalise, sources
+from keras_dropblock.data.batches import random_crop
+
+
+def prepared(name):
+    """The set as TFDS has it here, or a skip with the reason."""
+    pytest.importorskip("tensorflow_datasets")
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name)
+    if not sources._is_prepared(builder):
+        pytest.skip(f"{name} is not prepared in {builder.data_path}")
+    return data.load(name)
+
+
+def batches(n=50, **arguments):
+    images = np.arange(n, dtype="uint8")[:, None, None, None]
+    images = np.broadcast_to(images, (n, 6, 5, 1))
+    arguments = {"batch_size": 8, "normalise": np.float32, **arguments}
+    return data.Batches(images, np.arange(n), **arguments)
+
+
+# --- order
+
+
+def test_training_order_is_a_function_of_seed_and_epoch():
+    def labels(seed, epoch):
+        b = batches(training=True, seed=seed)
+        b.epoch = epoch
+        return np.concatenate([b[i][1] for i in range(len(b))]).tolist()
+
+    assert labels(1, 3) == labels(1, 3)
+    assert labels(1, 3) != labels(1, 4)
+    assert labels(1, 3) != labels(2, 3)
+
+
+def test_an_epoch_has_each_image_once_and_whole_batches():
+    b = batches(50, training=True)
+    labels = np.concatenate([b[i][1] for i in range(len(b))])
+    assert len(b) == 6 and len(labels) == 48  # 50 // 8 * 8
+    assert len(set(labels)) == 48
+    assert all((b[2][0][i] == b[2][1][i]).all() for i in range(8))
+
+
+def test_evaluation_has_all_images_in_order():
+    b = batches(50)
+    labels = np.concatenate([b[i][1] for i in range(len(b))])
+    assert labels.tolist() == list(range(50))
+    assert len(batches(10_000, batch_size=128)) == 79  # 78 * 128 = 9,984
+
+
+def test_fewer_images_than_a_batch_cannot_be_trained_on():
+    with pytest.raises(ValueError, match="`batch_size` must not exceed"):
+        batches(7, training=True)
+    assert len(batches(7)) == 1
+
+
+# --- augmentation
+
+
+def test_padding_reflects_without_repeating_the_edge():
+    image = np.arange(5, dtype="uint8").reshape(1, 1, 5, 1).repeat(5, 1)
+
+    class Corner:
+        """A generator that crops at the left end of the padded image."""
+
+        def integers(self, low, high, size):
+            assert (low, high) == (0, 9)
+            return np.zeros(size, int)
+
+    (crop,) = random_crop(image, Corner(), pad=4, flip=False)
+    assert crop[0, :, 0].tolist() == [4, 3, 2, 1, 0]
+
+
+def test_every_crop_occurs_and_every_image_has_its_own():
+    image = np.arange(64, dtype="uint8").reshape(1, 8, 8, 1)
+    crops = random_crop(
+        image.repeat(2000, 0), np.random.default_rng(0), pad=4, flip=True
+    )
+    padded = np.pad(image[0, ..., 0], 4, mode="reflect")
+    windows = {
+        padded[i : i + 8, j : j + 8][:, ::step].tobytes(): (i, j, step)
+        for i in range(9)
+        for j in range(9)
+        for step in (1, -1)
+    }
+    seen = [windows[crop.tobytes()] for crop in crops]
+    # 162 windows, 2,000 draws: one is missed with probability 7e-4.
+    assert len(set(seen)) == len(windows)
+    flipped = np.mean([step == -1 for *_, step in seen])
+    # Windows of a reflected image repeat, mirrored: one half all the same.
+    assert abs(flipped - 0.5) < 5 * 0.5 / np.sqrt(2000) + 0.05
+
+
+def test_flips_alone_mirror_half_of_the_images():
+    images = np.arange(8, dtype="uint8").reshape(1, 1, 8, 1).repeat(1000, 0)
+    out = random_crop(images, np.random.default_rng(0), pad=0, flip=True)
+    mirrored = (out[:, 0, 0, 0] == 7).mean()
+    assert set(map(bytes, out)) == {bytes(range(8)), bytes(range(7, -1, -1))}
+    assert abs(mirrored - 0.5) < 5 * 0.5 / np.sqrt(1000)
+
+
+def test_augmentation_repeats_by_seed_epoch_and_batch():
+    def batch(seed, epoch, index):
+        b = batches(training=True, pad=4, flip=True, seed=seed)
+        b.images = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 1))
+        b.epoch = epoch
+        return b[index][0]
+
+    assert np.array_equal(batch(1, 2, 3), batch(1, 2, 3))
+    for other in ((2, 2, 3), (1, 3, 3), (1, 2, 4)):
+        assert not np.array_equal(batch(1, 2, 3), batch(*other))
+
+
+def test_evaluation_is_never_augmented():
+    b = batches(pad=4, flip=True)
+    assert np.array_equal(b[0][0], np.float32(b.images[:8]))
+
+
+# --- normalisation
+
+
+def test_normalise_is_by_channel_and_float32():
+    f = data.Normalise((10.0, 20.0), (2.0, 4.0))
+    out = f(np.full((1, 1, 1, 2), 30, "uint8"))
+    assert out.dtype == np.float32 and out.ravel().tolist() == [10.0, 2.5]
+
+
+@pytest.mark.parametrize("mean, std", [((1.0,), (1.0, 2.0)), ((1.0,), (0.0,))])
+def test_impossible_normalisation_is_refused(mean, std):
+    with pytest.raises(ValueError, match="`mean` and `std` must"):
+        data.Normalise(mean, std)
+
+
+def test_statistics_are_those_of_numpy():
+    images = np.random.default_rng(0).integers(0, 256, (40, 9, 7, 3), "uint8")
+    mean, std = normalise.channel_statistics(images)
+    assert np.allclose(mean, images.mean((0, 1, 2)), atol=0.051)
+    assert np.allclose(std, images.std((0, 1, 2)), atol=0.051)
+    flat = np.full((2, 3, 3, 1), 7, "uint8")
+    assert normalise.channel_statistics(flat) == ((7.0,), (1.0,))
+
+
+def test_svhn_is_divided_by_255_and_cifar_has_one_set_of_constants():
+    mean, std = normalise.PUBLISHED["svhn_cropped"]
+    assert data.Normalise(mean, std)(
+        np.full((1, 1, 3), 51, "uint8")
+    ).max() == np.float32(0.2)
+    assert normalise.PUBLISHED["cifar10"] == normalise.PUBLISHED["cifar100"]
+
+
+# --- sources
+
+
+def test_digits_are_whole_and_split_by_class():
+    splits = data.load("digits")
+    assert splits.x_train.shape == (1437, 32, 32, 1)
+    assert splits.x_test.shape == (360, 32, 32, 1)
+    assert splits.x_train.dtype == np.uint8 and splits.x_train.max() == 255
+    assert splits.class_names == tuple("0123456789")
+    counts = np.bincount(splits.y_test)
+    assert counts.min() >= 35 and counts.max() <= 37
+    again = data.load("digits")
+    assert np.array_equal(splits.x_test, again.x_test)
+
+
+def test_npz_is_read(tmp_path):
+    x = np.zeros((6, 8, 8), "uint8")  # no channel axis: one is added
+    y = np.array([[0], [1], [2], [0], [1], [2]], "int32")
+    np.savez(
+        tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2]
+    )
+    splits = data.load(str(tmp_path / "a.npz"))
+    assert splits.image_shape == (8, 8, 1)
+    assert splits.y_train.tolist() == [0, 1, 2, 0, 1, 2]
+    assert splits.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"x_test": None}, "Missing: x_test"),
+        ({"x_train": np.zeros((6, 8, 8, 3), "float32")}, "must be uint8"),
+        ({"y_train": np.zeros(5, int)}, "one label each"),
+        ({"x_test": np.zeros((2, 9, 8, 3), "uint8")}, "must have one shape"),
+        ({"y_train": np.full(6, -1)}, "must start from 0"),
+    ],
+)
+def test_a_wrong_npz_is_explained(tmp_path, change, message):
+    x, y = np.zeros((6, 8, 8, 3), "uint8"), np.zeros(6, int)
+    arrays = {"x_train": x, "y_train": y, "x_test": x[:2], "y_test": y[:2]}
+    arrays = {k: v for k, v in {**arrays, **change}.items() if v is not None}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(data.sources.DataError, match=message):
+        data.load(str(tmp_path / "a.npz"))
+
+
+def test_a_missing_npz_and_an_unknown_name_are_explained():
+    with pytest.raises(sources.DataError, match="Cannot read `dataset`"):
+        data.load("nowhere.npz")
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(sources.DataError, match="Received: dataset='cifar_10'"):
+        data.load("cifar_10")
+    with pytest.raises(sources.DataError, match="are for TensorFlow Datasets"):
+        data.load("digits", image_size=64)
+
+
+def test_absent_data_are_an_error_within_seconds(tmp_path, monkeypatch):
+    """No network, or one that swallows all: TFDS alone tries for minutes."""
+    pytest.importorskip("tensorflow_datasets")
+
+    def hang(*args, **kwargs):
+        time.sleep(60)
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    for behaviour in (refuse, hang):
+        monkeypatch.setattr(sources.urllib.request, "urlopen", behaviour)
+        started = time.monotonic()
+        with pytest.raises(sources.DataError) as error:
+            data.load("svhn_cropped", data_dir=str(tmp_path))
+        assert time.monotonic() - started < 20
+        message = str(error.value)
+        assert str(tmp_path) in message and "ufldl.stanford.edu" in message
+        assert "data_dir" in message and "digits" in message
+
+
+def test_a_download_that_fails_is_explained(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    import tensorflow_datasets as tfds
+
+    def fail(self, **kwargs):
+        raise RuntimeError("checksum mismatch")
+
+    monkeypatch.setattr(sources, "_answers", lambda urls: [True])
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(sources.DataError, match="checksum mismatch"):
+        data.load("svhn_cropped", data_dir=str(tmp_path))
+
+
+# --- real sets
+
+
+def test_cifar10_is_whole_and_its_normalisation_is_published():
+    splits = prepared("cifar10")
+    assert splits.x_train.shape == (50_000, 32, 32, 3)
+    assert splits.x_test.shape == (10_000, 32, 32, 3)
+    assert splits.class_names[:2] == ("airplane", "automobile")
+    constants = normalise.PUBLISHED["cifar10"]
+    assert normalise.channel_statistics(splits.x_train) == constants
+    x = data.Normalise(*constants)(splits.x_train[:10_000])
+    assert np.allclose(x.mean((0, 1, 2), dtype="float64"), 0, atol=0.01)
+    assert np.allclose(x.std((0, 1, 2), dtype="float64"), 1, atol=0.01)
+
+
+def test_cifar10_splits_are_checked_and_sliced():
+    prepared("cifar10")
+    splits = data.load("cifar10", train_split="train[:100]", image_size=16)
+    assert splits.x_train.shape == (100, 16, 16, 3)
+    with pytest.raises(sources.DataError, match="`test_split` must be made of"):
+        data.load("cifar10", test_split="validation")

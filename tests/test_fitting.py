@@ -1,0 +1,264 @@
+"""The main job end to end, small: fit, resume, evaluate, refuse."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock import fitting
+from keras_dropblock.recipes import Recipe
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    """Four classes of 16 x 16 images that differ in brightness by quadrant."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, n in (("train", 100), ("test", 43)):
+        y = rng.integers(0, 4, n)
+        x = rng.integers(0, 100, (n, 16, 16, 3))
+        for i, label in enumerate(y):
+            row, column = divmod(int(label), 2)
+            x[i, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 120
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = x.astype("uint8"), y
+    path = tmp_path_factory.mktemp("data") / "quadrants.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def small(npz, *changes):
+    return Recipe().override(
+        [
+            "model=WRN-10-1",
+            f"dataset={npz}",
+            "epochs=3",
+            "batch_size=20",
+            "keep_prob=0.8",
+            "block_size=3",
+            "dropout=0.1",
+            "learning_rate_drops=[3]",
+            "augmentation=crop_flip",
+            *changes,
+        ]
+    )
+
+
+def weights(workdir):
+    model, _, _ = fitting.load_run(workdir)
+    return model.get_weights()
+
+
+def rows(workdir):
+    with open(workdir / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
+    result = fitting.fit(small(npz), tmp_path / "run", verbose=0)
+    files = {p.name for p in (tmp_path / "run").iterdir()}
+    expected = {
+        "recipe.toml",
+        "run.json",
+        "history.csv",
+        "curves.png",
+        "backup",
+        "model.weights.h5",
+        "metrics.json",
+    }
+    if keras.backend.backend() == "tensorflow":
+        expected.add("tensorboard")
+    assert files == expected
+    resolved = Recipe.from_toml(tmp_path / "run" / "recipe.toml")
+    assert resolved.mean and resolved.std
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["versions"]["keras"] == keras.__version__
+    assert info["training_images"] == 100 and info["test_images"] == 43
+    assert result["images"] == 43
+    history = rows(tmp_path / "run")
+    assert [int(row["epoch"]) for row in history] == [0, 1, 2]
+    kept = [float(row["keep_prob"]) for row in history]
+    assert kept == pytest.approx([1 - 0.2 / 3, 1 - 0.4 / 3, 0.8], abs=1e-6)
+    rates = [float(row["learning_rate"]) for row in history]
+    assert rates == pytest.approx([0.1, 0.1, 0.02])
+    # The last epoch's test accuracy in the log is the evaluated one.
+    assert float(history[-1]["val_accuracy"]) == pytest.approx(
+        result["accuracy"], abs=1e-6
+    )
+    assert fitting.evaluate(tmp_path / "run") == pytest.approx(result)
+    assert fitting.evaluate(tmp_path / "run", "train")["images"] == 100
+    assert "test accuracy" in capsys.readouterr().out
+
+
+# The run is cut down with its CSV file open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_same_command_resumes_and_then_says_it_is_done(
+    npz, tmp_path, capsys, monkeypatch
+):
+    if keras.backend.backend() == "tensorflow":
+        # The public module can switch it on, not off again.
+        from tensorflow.python.framework import config
+
+        config.enable_op_determinism()
+    try:
+        fitting.fit(small(npz), tmp_path / "whole", verbose=0)
+
+        class Stop(Exception):
+            pass
+
+        def stop_in_the_third_epoch(self, epoch, logs=None):
+            if epoch == 2:
+                raise Stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                fitting.callbacks.SaveWeights,
+                "on_epoch_end",
+                stop_in_the_third_epoch,
+            )
+            with pytest.raises(Stop):
+                fitting.fit(small(npz), tmp_path / "parts", verbose=0)
+        assert not (tmp_path / "parts" / "metrics.json").exists()
+        assert len(rows(tmp_path / "parts")) == 3  # logged, not backed up
+        fitting.fit(small(npz), tmp_path / "parts", verbose=0)
+    finally:
+        if keras.backend.backend() == "tensorflow":
+            config.disable_op_determinism()
+    assert "goes on after epoch 2" in capsys.readouterr().out
+    for a, b in zip(
+        weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True
+    ):
+        assert np.array_equal(a, b)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+
+    result = fitting.fit(small(npz), tmp_path / "parts", verbose=0)
+    assert "is done: all 3 epochs" in capsys.readouterr().out
+    assert result["images"] == 43
+
+
+def test_another_recipe_and_foreign_folders_are_refused(npz, tmp_path):
+    fitting.fit(small(npz, "epochs=1"), tmp_path / "run", verbose=0)
+    with pytest.raises(
+        ValueError, match=r"another recipe.*epochs \(1 there, 2"
+    ):
+        fitting.fit(small(npz, "epochs=2"), tmp_path / "run", verbose=0)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="no recipe.toml"):
+        fitting.fit(small(npz), tmp_path / "mine", verbose=0)
+    with pytest.raises(ValueError, match="no work directory"):
+        fitting.evaluate(tmp_path / "mine")
+
+
+def test_a_model_that_cannot_be_is_refused_before_training(npz, tmp_path):
+    with pytest.raises(ValueError, match="`depth` must be 6n"):
+        fitting.fit(small(npz, "model=WRN-11-1"), tmp_path / "run", verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(npz, tmp_path, dtype):
+    recipe = small(npz, f"dtype={dtype}", "epochs=1")
+    result = fitting.fit(recipe, tmp_path / "run", verbose=0)
+    assert np.isfinite(result["nll"])
+    assert keras.config.dtype_policy().name == "float32"
+    assert {w.dtype for w in weights(tmp_path / "run")} == {np.dtype("float32")}
+
+
+@pytest.mark.tensorflow_only
+def test_mirrored_training_logs_what_it_should(npz, tmp_path):
+    recipe = small(npz, "strategy=mirrored", "epochs=2")
+    result = fitting.fit(recipe, tmp_path / "run", verbose=0)
+    assert result["images"] == 43
+    # Equal only if no image is lost or changes places between replicas.
+    last = rows(tmp_path / "run")[-1]
+    assert float(last["val_accuracy"]) == pytest.approx(result["accuracy"])
+    kept = [float(row["keep_prob"]) for row in rows(tmp_path / "run")]
+    assert kept == pytest.approx([0.9, 0.8])
+
+
+@pytest.mark.tensorflow_only
+def test_xla_trains_and_excludes_mirrored(npz, tmp_path):
+    recipe = small(npz, "jit_compile=true", "epochs=1")
+    assert np.isfinite(fitting.fit(recipe, tmp_path / "run", verbose=0)["nll"])
+    with pytest.raises(ValueError, match="`jit_compile` does not work"):
+        fitting.fit(
+            small(npz, "jit_compile=true", "strategy=mirrored"), tmp_path / "b"
+        )
+
+
+def test_training_learns(npz, tmp_path):
+    recipe = small(npz, "epochs=8", "augmentation=none", "dropout=0.0")
+    result = fitting.fit(recipe, tmp_path / "run", verbose=0)
+    assert result["accuracy"] > 0.6  # chance is 0.25
+
+
+def script(name):
+    return pathlib.Path(sys.executable).with_name(f"keras-dropblock-{name}")
+
+
+def test_the_console_scripts_run(npz, tmp_path):
+    workdir = str(tmp_path / "run")
+    train = subprocess.run(
+        [
+            *(script("train"), f"--workdir={workdir}"),
+            *("--set", f"dataset={npz}"),
+            *("--set", "model=WRN-10-1", "--set", "epochs=1"),
+            *("--set", "batch_size=50"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert train.returncode == 0, train.stderr
+    assert "of 43 images after 1 epochs" in train.stdout
+    evaluate = subprocess.run(
+        [script("evaluate"), f"--workdir={workdir}"],
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(evaluate.stdout)["images"] == 43
+
+
+def test_a_wrong_command_is_one_line_and_no_traceback(tmp_path):
+    for setting, message in (
+        ("epoch=1", "--set: unknown key `epoch`. Did you mean `epochs`?"),
+        ("dataset=nowhere.npz", "Cannot read `dataset` nowhere.npz"),
+    ):
+        result = subprocess.run(
+            [
+                *(script("train"), f"--workdir={tmp_path / 'run'}"),
+                *("--set", setting),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_backup_of_another_network_is_refused(tmp_path):
+    def compiled(units):
+        inputs = keras.Input((4,))
+        x = keras.layers.Dense(units)(inputs)
+        if units > 1:
+            x = keras.layers.Dense(1)(x)
+        model = keras.Model(inputs, x)
+        model.compile(keras.optimizers.SGD(0.1, 0.9), "mse")
+        return model
+
+    backup = fitting.callbacks.Backup(tmp_path / "last.npz", "recipe")
+    assert backup.restore(compiled(1)) == 0
+    x = np.ones((8, 4), "float32")
+    compiled(1).fit(x, x[:, :1], epochs=3, verbose=0, callbacks=[backup])
+    assert backup.restore(compiled(1)) == 3
+    with pytest.raises(ValueError, match="belongs to another network"):
+        backup.restore(compiled(2))
+    other = fitting.callbacks.Backup(tmp_path / "last.npz", "another")
+    with pytest.raises(ValueError, match="belongs to another recipe"):
+        other.restore(compiled(1))

@@ -1,0 +1,130 @@
+"""SGD, weight decay and the learning rate mean what they mean in Torch."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock import models
+from keras_dropblock.optimizers import SGD, couple_weight_decay, step_schedule
+
+
+def torch_sgd(w, gradients, rates, momentum=0.9, nesterov=True):
+    """Torch's optim.SGD, by its documentation."""
+    velocity, path = np.zeros_like(w), []
+    for gradient, rate in zip(gradients, rates, strict=True):
+        velocity = momentum * velocity + gradient
+        w = w - rate * (
+            gradient + momentum * velocity if nesterov else velocity
+        )
+        path.append(w)
+    return np.array(path)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_steps_are_torchs_across_a_drop_of_the_rate(nesterov):
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=5).astype("float32")
+    gradients = rng.normal(size=(60, 5)).astype("float32")
+    schedule = step_schedule(0.1, (3, 5), 0.2, steps_per_epoch=10)
+    rates = [0.1] * 20 + [0.02] * 20 + [0.004] * 20
+    variable = keras.Variable(w)
+    optimizer = SGD(schedule, momentum=0.9, nesterov=nesterov)
+    path = []
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        path.append(keras.ops.convert_to_numpy(variable).copy())
+    expected = torch_sgd(w, gradients, rates, nesterov=nesterov)
+    assert np.allclose(path, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_gradient_slows_at_once_when_the_rate_drops():
+    # Velocity 10, rate .1 -> .02: Torch moves .02 * (1 + .9 * 10) = .2 a
+    # step from then on; Keras's own SGD still .85 in the first.
+    variable = keras.Variable(0.0)
+    optimizer = SGD(step_schedule(0.1, (2,), 0.2, 200), 0.9, nesterov=True)
+    path = []
+    for _ in range(202):
+        optimizer.apply([keras.ops.convert_to_tensor(1.0)], [variable])
+        path.append(float(keras.ops.convert_to_numpy(variable)))
+    assert path[200] - path[199] == pytest.approx(-0.2, rel=1e-3)
+
+
+def test_no_momentum_is_plain_gradient_descent():
+    variable = keras.Variable(1.0)
+    SGD(0.5).apply([keras.ops.convert_to_tensor(1.0)], [variable])
+    assert float(keras.ops.convert_to_numpy(variable)) == 0.5
+
+
+def test_weight_decay_is_torchs_and_not_kerass():
+    """200 steps at rate .1 with no gradient but the decay's.
+
+    Torch at 5e-4 leaves .90816 of the weight (its own run); Keras's
+    `weight_decay=5e-4` leaves (1 - .1 * 5e-4)^200 = .99005.
+    """
+
+    def after_200_steps(optimizer, weight_decay):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.layers[0].kernel.assign([[1.0]])
+        couple_weight_decay(model, weight_decay)
+        model.compile(optimizer, lambda y, p: keras.ops.mean(p) * 0.0)
+        x = np.ones((200, 1), "float32")
+        model.fit(x, x, batch_size=1, verbose=0)
+        return float(keras.ops.convert_to_numpy(model.layers[0].kernel)[0, 0])
+
+    nesterov = {"momentum": 0.9, "nesterov": True}
+    coupled = after_200_steps(SGD(0.1, **nesterov), 5e-4)
+    assert coupled == pytest.approx(0.90816, abs=2e-5)
+    keras_coupled = keras.optimizers.SGD(0.1, **nesterov)
+    assert after_200_steps(keras_coupled, 5e-4) == pytest.approx(
+        coupled, abs=1e-5
+    )
+    for decay, left in ((5e-4, 0.99005), (5e-3, 0.9048)):
+        decoupled = keras.optimizers.SGD(0.1, weight_decay=decay, **nesterov)
+        assert after_200_steps(decoupled, 0.0) == pytest.approx(left, abs=5e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_every_variable_decays_and_the_sum_is_float32(policy):
+    keras.config.set_dtype_policy(policy)
+    model = models.WRN(10, 1, keep_prob=0.9)
+    couple_weight_decay(model, 5e-4)
+    expected = sum(
+        2.5e-4 * np.square(keras.ops.convert_to_numpy(v), dtype="float64").sum()
+        for v in model.trainable_variables
+    )
+    assert len(model.losses) == len(model.trainable_variables)
+    assert {keras.backend.standardize_dtype(x.dtype) for x in model.losses} == {
+        "float32"
+    }
+    total = float(keras.ops.convert_to_numpy(sum(model.losses)))
+    assert total == pytest.approx(expected, rel=1e-5)
+    couple_weight_decay(model, 0.0)
+    assert model.losses == []
+
+
+def test_the_rate_drops_as_its_epoch_begins():
+    # The official log: epoch 59 at .1, 60 at .02, 119 .02, 120 .004, 160
+    # .0008; 390 steps an epoch since the last partial batch is left out.
+    schedule = step_schedule(0.1, (60, 120, 160), 0.2, steps_per_epoch=390)
+    for step, rate in (
+        (0, 0.1),
+        (59 * 390 - 1, 0.1),
+        (59 * 390, 0.02),
+        (119 * 390 - 1, 0.02),
+        (119 * 390, 0.004),
+        (159 * 390, 0.0008),
+        (200 * 390, 0.0008),
+    ):
+        value = keras.ops.convert_to_numpy(schedule(step))
+        assert float(value) == pytest.approx(rate), step
+
+
+def test_no_drops_are_a_constant_rate():
+    assert step_schedule(0.1, (), 0.2, 390) == 0.1
+
+
+def test_the_optimizer_survives_its_config():
+    optimizer = SGD(step_schedule(0.1, (2,), 0.2, 10), 0.9, nesterov=True)
+    config = keras.saving.serialize_keras_object(optimizer)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert isinstance(copy, SGD) and copy.get_config() == optimizer.get_config()

@@ -1,0 +1,122 @@
+import dataclasses
+import pathlib
+import re
+
+import pytest
+
+from keras_dropblock.recipes import Recipe, RecipeError
+
+RECIPES = pathlib.Path(__file__).parents[1] / "training" / "recipes"
+
+
+def write(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_toml_round_trip_loses_nothing(tmp_path):
+    recipe = Recipe().override(
+        [
+            "model=WRN-40-2-B(3,1,3)",
+            "keep_prob=0.9",
+            "learning_rate_drops=[30, 60]",
+            "dropblock_groups=[3]",
+            'data_dir=/data/with "quotes" and ümlaut',
+            "mean=[125.3, 123.0, 113.9]",
+            "jit_compile=true",
+            "weight_decay=1e-4",
+        ]
+    )
+    recipe.write(tmp_path / "recipe.toml")
+    assert Recipe.from_toml(tmp_path / "recipe.toml") == recipe
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=str)
+def test_the_recipes_of_the_checkout_are_valid(path):
+    Recipe.from_toml(path)
+    assert f"--recipe=training/recipes/{path.name}" in path.read_text()
+
+
+def test_an_override_changes_its_keys_alone():
+    recipe = Recipe().override(
+        ["epochs=1", "dataset=digits", "learning_rate=1"]
+    )
+    assert recipe == dataclasses.replace(
+        Recipe(), epochs=1, dataset="digits", learning_rate=1.0
+    )
+    assert type(recipe.learning_rate) is float
+
+
+def test_texts_may_have_quotes_or_not():
+    for text in ("model=WRN-10-1", 'model="WRN-10-1"', "model = WRN-10-1"):
+        assert Recipe().override([text]).model == "WRN-10-1"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("epoch = 3", "unknown key `epoch`. Did you mean `epochs`?"),
+        ("lr = 3", "unknown key `lr`. Did you mean `"),
+        (
+            "keep_probs = 0.9",
+            "unknown key `keep_probs`. Did you mean `keep_prob`",
+        ),
+        ("epochs = 3.5", "`epochs` must be an int. Received: epochs=3.5"),
+        ("epochs = true", "`epochs` must be an int. Received: epochs=True"),
+        (
+            "keep_prob = '0.9'",
+            "`keep_prob` must be a number. Received: keep_prob='0.9'",
+        ),
+        ("dropblock_groups = 3", "`dropblock_groups` must be a list of ints"),
+        ("dropblock_groups = [2.5]", "`dropblock_groups` must be an int"),
+        ("jit_compile = 1", "`jit_compile` must be true or false"),
+        (
+            "keep_prob = 1.1",
+            "`keep_prob` must be in [0, 1], the fraction to keep",
+        ),
+        ("epochs = 0", "`epochs` must be >= 1"),
+        ("learning_rate = -1", "`learning_rate` must be > 0"),
+        ("learning_rate = nan", "`learning_rate` must be > 0"),
+        (
+            "learning_rate_drops = [60, 60]",
+            "`learning_rate_drops` must be incr",
+        ),
+        ("learning_rate_drops = [1]", "`learning_rate_drops` must be incr"),
+        (
+            "schedule = 'quadratic'",
+            "`schedule` must be one of constant, linear",
+        ),
+        ("augmentation = 'flips'", "`augmentation` must be one of none, crop"),
+        ("dtype = 'float16'", "`dtype` must be one of float32, mixed_bf"),
+        ("strategy = 'tpu'", "`strategy` must be one of default, mirrored"),
+        ("std = [0.0]", "`std` must be > 0"),
+        ("epochs = ", "Invalid value"),
+    ],
+)
+def test_a_wrong_file_is_one_error_that_names_it(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError, match=re.escape(message)) as error:
+        Recipe.from_toml(path)
+    assert str(error.value).startswith(f"Recipe {path}: ")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match="no.toml"):
+        Recipe.from_toml(tmp_path / "no.toml")
+
+
+@pytest.mark.parametrize(
+    "assignment, message",
+    [
+        ("epochs", "--set must read key=value. Received: 'epochs'"),
+        ("epoch=3", "--set: unknown key `epoch`. Did you mean `epochs`?"),
+        (
+            "epochs=many",
+            "--set: `epochs` must be an int. Received: epochs='many'",
+        ),
+    ],
+)
+def test_a_wrong_override_names_the_flag(assignment, message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        Recipe().override([assignment])

@@ -1,0 +1,6 @@
+"""The same as keras-dropblock-train, from a checkout."""
+
+from keras_dropblock.cli.train import main
+
+if __name__ == "__main__":
+    main()
