@@ -1,0 +1,54 @@
+"""Where KerasCV's DropBlock2D fails and this one works.
+
+Runs where `keras-cv` is installed: `pip install '.[peers]'`.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_dropblock
+
+pytestmark = [
+    pytest.mark.tensorflow_only,
+    pytest.mark.filterwarnings("ignore"),  # KerasCV's own
+]
+
+
+@pytest.fixture
+def kerascv():
+    return pytest.importorskip("keras_cv").layers.DropBlock2D
+
+
+def fit(layer, jit_compile):
+    inputs = keras.Input((20, 10, 2))
+    outputs = keras.layers.Conv2D(1, 1)(layer(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse", jit_compile=jit_compile)
+    x = np.ones((8, 20, 10, 2), "float32")
+    return model.fit(x, x[..., :1], verbose=0).history["loss"][0]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_in_graph_mode(kerascv, jit_compile):
+    assert np.isfinite(fit(keras_dropblock.DropBlock2D(0.9, 3), jit_compile))
+    with pytest.raises(TypeError, match="SymbolicTensor"):
+        fit(kerascv(0.1, 3), jit_compile)
+
+
+def test_rectangular_maps(kerascv):
+    x = np.ones((64, 20, 10, 64), "float32")
+    ours = keras_dropblock.DropBlock2D(0.9, 3, seed=1)(x, training=True)
+    theirs = kerascv(0.1, 3, seed=1)(x, training=True)
+    ours, theirs = ((np.asarray(y) == 0) for y in (ours, theirs))
+    assert ours.mean() == pytest.approx(0.095, abs=0.005)
+    assert ours[:, 10:].mean() == pytest.approx(0.095, abs=0.01)
+    assert theirs[:, 10:].mean() == 0  # the lower half is never dropped
+    assert theirs.mean() < 0.05
+
+
+def test_blocks_larger_than_the_map(kerascv):
+    x = np.ones((8, 6, 6, 16), "float32")
+    ours = keras_dropblock.DropBlock2D(0.9, 7, seed=1)(x, training=True)
+    assert np.isfinite(ours).all()
+    assert np.isnan(kerascv(0.1, 7)(x, training=True)).all()

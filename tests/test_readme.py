@@ -1,0 +1,25 @@
+"""The README's code runs as it stands there."""
+
+import pathlib
+import re
+
+import pytest
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.tensorflow_only
+def test_python_blocks_run_in_order(capsys):
+    text = README.read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    assert len(blocks) == 4
+    exec("".join(blocks), {})  # noqa: S102
+    assert capsys.readouterr().out == "[0.95, 0.9]\n"
+
+
+def test_paths_that_it_names_exist():
+    text = README.read_text("utf-8")
+    paths = re.findall(r"(?:training|docs|keras_dropblock)/[\w/.]+\.\w+", text)
+    assert len(paths) >= 4
+    for path in paths:
+        assert (README.parent / path).exists(), path
