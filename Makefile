@@ -10,15 +10,20 @@ else
 TENSORFLOW := tensorflow
 endif
 
+# Two processes: most of a test is Python that builds graphs, on one core.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_schedules.py tests/test_callbacks.py tests/test_optimizers.py \
-	tests/test_wide_resnet.py tests/test_conformance.py
+	tests/test_residual.py tests/test_wide_resnet.py tests/test_resnet.py \
+	tests/test_conformance.py tests/test_fitting.py
 
-.PHONY: help quickstart test test-backends lint wheel clean
+.PHONY: help quickstart test test-slow test-backends lint wheel clean
 
 help:
 	@echo "make quickstart     train, draw, export and serve a digit classifier"
 	@echo "make test           the tests, on TensorFlow"
+	@echo "make test-slow      the longer ones: every network, every conformance"
 	@echo "make test-backends  layers, schedules and models on JAX and torch"
 	@echo "make lint           ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check what is in it"
@@ -28,11 +33,14 @@ quickstart: $(VENV)/.tensorflow
 	$(BIN)/python training/quickstart.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(PYTEST) -m slow
 
 test-backends: $(VENV)/.backends
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not slow" $(BACKEND_TESTS)
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -m "not slow" $(BACKEND_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) $(BACKEND_TESTS)
+	KERAS_BACKEND=torch $(PYTEST) $(BACKEND_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_dropblock import files, schedules
-from keras_dropblock.layers.dropblock import dropblock_layers
+from keras_dropblock.layers import dropblock_layers, masks
 
 
 class KeepProbScheduler(keras.callbacks.Callback):
@@ -52,7 +52,7 @@ class KeepProbScheduler(keras.callbacks.Callback):
 
     def __init__(self, schedule=schedules.linear, total_steps=None):
         super().__init__()
-        if total_steps is not None and total_steps < 1:
+        if total_steps is not None and not masks.is_positive_int(total_steps):
             raise ValueError(
                 "`total_steps` must be an integer >= 1, or None for the whole "
                 f"of the fit. Received: total_steps={total_steps!r}."
@@ -102,9 +102,9 @@ class KeepProbScheduler(keras.callbacks.Callback):
             self._first_step, self._steps = 0, self.total_steps
             return
         accumulated = self.model.optimizer.gradient_accumulation_steps or 1
-        steps = self.params["steps"] // accumulated
-        self._steps = max(self.params["epochs"] * steps, 1)
-        self._first_step = self._iterations() - epoch * steps
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        self._steps = max(epochs * steps // accumulated, 1)
+        self._first_step = self._iterations() - epoch * steps // accumulated
 
     def _iterations(self):
         # Through `self.model`, whose property brings the state of a JAX run

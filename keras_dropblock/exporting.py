@@ -7,6 +7,12 @@ import shutil
 import keras
 import numpy as np
 
+from keras_dropblock.data import fit_to_size
+
+
+class ExportError(ValueError):
+    """A model that cannot be exported; says what to do."""
+
 
 def export(model, out, normalise):
     """Write a model as a SavedModel in TensorFlow Serving's layout.
@@ -17,8 +23,9 @@ def export(model, out, normalise):
     - `serve` (the default signature): float32 images, normalised already.
     - `serve_uint8`: uint8 images `(batch, height, width, channels)`.
     - `serve_bytes`: strings, each a whole JPEG or PNG file of any size. The
-      image is resized to the model's size. Other bytes are an error that
-      names the endpoint and the rule.
+      image is fitted to the model's size as in training, by the largest
+      central part of that shape. Other bytes are an error that names the
+      endpoint and the rule.
 
     The SavedModel is compared with the model before it takes its place: what
     differs by more than 1e-5 is not kept.
@@ -33,21 +40,12 @@ def export(model, out, normalise):
         Path of the SavedModel, `out/<version>`.
 
     Raises:
-        ValueError: on another backend than TensorFlow, or for a model whose
-            image size is not known.
+        ExportError: on another backend than TensorFlow, or for a model whose
+            image size is not known or whose images have other than 1, 3 or 4
+            channels.
         RuntimeError: if the SavedModel does not give what the model gives.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Export needs the TensorFlow backend; weights files are the same "
-            "on all. Received: "
-            f"KERAS_BACKEND={keras.backend.backend()}."
-        )
-    if None in model.input.shape[1:]:
-        raise ValueError(
-            "`model` must have a known image size. Received: "
-            f"input shape {model.input.shape}."
-        )
+    _check_exportable(model)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{os.getpid()}"
@@ -59,6 +57,20 @@ def export(model, out, normalise):
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return path
+
+
+def _check_exportable(model):
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "Export needs the TensorFlow backend; weights files are the same "
+            f"on all. Received: KERAS_BACKEND={keras.backend.backend()}."
+        )
+    shape = model.input.shape
+    if None in shape[1:] or shape[-1] not in (1, 3, 4):
+        raise ExportError(
+            "`model` must have a known image size and 1, 3 or 4 channels, as "
+            f"JPEG and PNG files have. Received: input shape {shape}."
+        )
 
 
 def _next_version(out):
@@ -116,8 +128,7 @@ def _decode(image, size, channels):
             image, channels=channels, expand_animations=False
         )
     pixels.set_shape((None, None, channels))
-    pixels = tf.image.resize(pixels, size, antialias=True)
-    return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8)
+    return fit_to_size(pixels, size)
 
 
 def _check(model, normalise, path):

@@ -4,13 +4,13 @@ The only place that knows strategies and backends.
 """
 
 import contextlib
+import dataclasses
 import json
+import math
 import pathlib
 import sys
-import time
 
 import keras
-import numpy as np
 
 from keras_dropblock import callbacks, data, schedules
 from keras_dropblock.analysis import plots
@@ -20,16 +20,15 @@ from keras_dropblock.models import from_notation
 from keras_dropblock.optimizers import SGD, couple_weight_decay, step_schedule
 from keras_dropblock.recipes import (
     AUGMENTATIONS,
-    USUAL_AUGMENTATION,
     Recipe,
     RecipeError,
+    usual_augmentation,
 )
 from keras_dropblock.workdir import (
+    Session,
     WorkdirError,
     claim,
     forget_epochs_from,
-    now,
-    run_info,
     write_json,
 )
 
@@ -59,63 +58,32 @@ def fit(recipe, workdir, verbose="auto"):
         data.DataError: if the data are not there.
     """
     workdir = pathlib.Path(workdir)
-    splits = _load(recipe)
-    recipe = _resolve(recipe, splits)
-    _check_backend(recipe)
-    claim(workdir, recipe)
-    info = run_info(splits)
-    write_json(workdir / "run.json", info)
-
-    keras.utils.set_random_seed(recipe.seed)
-    normalise = data.Normalise(recipe.mean, recipe.std)
-    train = data.Batches(
-        splits.x_train,
-        splits.y_train,
-        recipe.batch_size,
-        normalise,
-        training=True,
-        seed=recipe.seed,
-        **AUGMENTATIONS[recipe.augmentation],
+    run = _prepare(recipe)
+    claim(workdir, run.recipe)
+    backup = callbacks.Backup(
+        workdir / "backup" / "last.npz", run.recipe.to_toml()
     )
-    test = data.Batches(
-        splits.x_test, splits.y_test, recipe.batch_size, normalise
-    )
-    with _policy(recipe.dtype):
-        with _scope(recipe.strategy):
-            model = _build(recipe, splits.image_shape, len(splits.class_names))
-            _compile(model, recipe, steps_per_epoch=len(train))
-            backup = callbacks.Backup(
-                workdir / "backup" / "last.npz", recipe.to_toml()
-            )
-            done = backup.restore(model)
-        _announce(recipe, model, splits, done)
-        started = time.monotonic()
-        if done < recipe.epochs:
-            model.fit(
-                train,
-                epochs=recipe.epochs,
-                initial_epoch=done,
-                validation_data=test,
-                shuffle=False,
-                callbacks=_callbacks(
-                    model, recipe, train, workdir, done, backup
-                ),
-                verbose=_verbosity(verbose),
-            )
-            plots.training_curves(
-                workdir / "history.csv", workdir / "curves.png"
-            )
-            info["finished"] = now()
-            info["seconds_of_this_session"] = round(
-                time.monotonic() - started, 1
-            )
-            write_json(workdir / "run.json", info)
-        result = _score(model, test)
+    done = backup.restore(run.model)
+    _announce(run, done)
+    if done < run.recipe.epochs:
+        session = Session(workdir, run.splits, done)
+        run.model.fit(
+            run.train,
+            epochs=run.recipe.epochs,
+            initial_epoch=done,
+            validation_data=run.test,
+            shuffle=False,
+            callbacks=_callbacks(run, workdir, done, backup),
+            verbose=_verbosity(verbose),
+        )
+        session.finish()
+    plots.training_curves(workdir / "history.csv", workdir / "curves.png")
+    result = _score(run.model, run.test)
     write_json(workdir / "metrics.json", result)
     print(
-        f"{recipe.model} on {recipe.dataset}: test accuracy "
+        f"{run.recipe.model} on {run.recipe.dataset}: test accuracy "
         f"{result['accuracy']:.2%} of {result['images']:,} images after "
-        f"{recipe.epochs} epochs. All is in {workdir}."
+        f"{run.recipe.epochs} epochs. All is in {workdir}."
     )
     return result
 
@@ -135,19 +103,7 @@ def evaluate(workdir, split="test"):
             f"`split` must be test or train. Received: split={split!r}."
         )
     model, recipe, _ = load_run(workdir)
-    splits = _load(recipe)
-    images, labels = (
-        (splits.x_test, splits.y_test)
-        if split == "test"
-        else (splits.x_train, splits.y_train)
-    )
-    batches = data.Batches(
-        images,
-        labels,
-        recipe.batch_size,
-        data.Normalise(recipe.mean, recipe.std),
-    )
-    return _score(model, batches)
+    return _score(model, _batches(recipe, _load(recipe), split))
 
 
 def load_run(workdir):
@@ -176,6 +132,38 @@ def load_run(workdir):
     return model, recipe, info
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """All that a recipe stands for, before anything is written."""
+
+    recipe: Recipe
+    splits: data.Splits
+    train: data.Batches
+    test: data.Batches
+    model: keras.Model
+
+
+def _prepare(recipe):
+    splits = _load(recipe)
+    recipe = _resolve(recipe, splits)
+    _check_backend(recipe)
+    keras.utils.set_random_seed(recipe.seed)
+    train = _batches(
+        recipe,
+        splits,
+        "train",
+        training=True,
+        cutout=recipe.cutout,
+        mixup=recipe.mixup,
+        seed=recipe.seed,
+        **AUGMENTATIONS[recipe.augmentation],
+    )
+    with _policy(recipe.dtype), _scope(recipe.strategy):
+        model = _build(recipe, splits.image_shape, len(splits.class_names))
+        _compile(model, recipe, steps_per_epoch=len(train))
+    return _Run(recipe, splits, train, _batches(recipe, splits, "test"), model)
+
+
 def _load(recipe):
     return data.load(
         recipe.dataset,
@@ -187,16 +175,39 @@ def _load(recipe):
 
 
 def _resolve(recipe, splits):
-    """Fill in what the data set decides."""
-    published = data.normalise.PUBLISHED.get(recipe.dataset)
-    mean, std = published or data.normalise.channel_statistics(splits.x_train)
-    values = {
-        "mean": recipe.mean or mean,
-        "std": recipe.std or std,
-        "augmentation": recipe.augmentation
-        or USUAL_AUGMENTATION.get(recipe.dataset, "none"),
-    }
-    return recipe.override(f"{k}={json.dumps(v)}" for k, v in values.items())
+    """Fill in what the data set decides, and check what it must fit."""
+    mean, std = data.normalise.constants(recipe.dataset, splits.x_train)
+    recipe = dataclasses.replace(
+        recipe,
+        mean=recipe.mean or mean,
+        std=recipe.std or std,
+        augmentation=recipe.augmentation or usual_augmentation(recipe.dataset),
+    )
+    channels = splits.image_shape[-1]
+    for key in ("mean", "std"):
+        if len(getattr(recipe, key)) != channels:
+            raise RecipeError(
+                f"`{key}` must have one number for each of the {channels} "
+                f"channels of {recipe.dataset}. Received: "
+                f"{key}={getattr(recipe, key)}."
+            )
+    if recipe.batch_size > len(splits.x_train):
+        raise RecipeError(
+            "`batch_size` must not exceed the number of training images, "
+            f"{len(splits.x_train)}. Received: batch_size={recipe.batch_size}."
+        )
+    return recipe
+
+
+def _batches(recipe, splits, split, **arguments):
+    return data.Batches(
+        getattr(splits, f"x_{split}"),
+        getattr(splits, f"y_{split}"),
+        len(splits.class_names),
+        recipe.batch_size,
+        data.Normalise(recipe.mean, recipe.std),
+        **arguments,
+    )
 
 
 def _check_backend(recipe):
@@ -204,6 +215,11 @@ def _check_backend(recipe):
         raise RecipeError(
             "Training needs image_data_format channels_last. Received: "
             f"{keras.config.image_data_format()}."
+        )
+    if keras.backend.backend() == "torch" and recipe.jit_compile:
+        raise RecipeError(
+            "`jit_compile` is not for the torch backend: torch.compile traces "
+            "Keras's steps anew each time. Set it to false."
         )
     if recipe.strategy != "mirrored":
         return
@@ -220,15 +236,16 @@ def _check_backend(recipe):
 
 
 def _build(recipe, image_shape, num_classes):
+    options = (
+        *("dropout", "spatial_dropout", "survival_prob", "keep_prob"),
+        *("block_size", "dropblock_groups", "dropblock_skip"),
+    )
     try:
         return from_notation(
             recipe.model,
             input_shape=image_shape,
             num_classes=num_classes,
-            dropout=recipe.dropout,
-            keep_prob=recipe.keep_prob,
-            block_size=recipe.block_size,
-            dropblock_groups=recipe.dropblock_groups,
+            **{option: getattr(recipe, option) for option in options},
         )
     except ValueError as error:
         raise RecipeError(f"`model` {recipe.model}: {error}") from error
@@ -245,21 +262,28 @@ def _compile(model, recipe, steps_per_epoch):
     backend = keras.backend.backend()
     model.compile(
         SGD(rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        ),
         metrics=["accuracy"],
         jit_compile=True if backend == "jax" else recipe.jit_compile,
     )
+    # Here, in the scope of the strategy, and not in the first step.
+    model.optimizer.build(model.trainable_variables)
 
 
-def _callbacks(model, recipe, train, workdir, done, backup):
+def _callbacks(run, workdir, done, backup):
     """In order: those that write to the logs, those that write logs down."""
-    steps = recipe.epochs * len(train)
-    schedule = schedules.BY_NAME[recipe.schedule]
     history = workdir / "history.csv"
     forget_epochs_from(done, history)
-    result = [callbacks.EpochOfData(train), callbacks.LogLearningRate()]
-    if dropblock_layers(model):
-        result.append(callbacks.KeepProbScheduler(schedule, total_steps=steps))
+    result = [callbacks.EpochOfData(run.train), callbacks.LogLearningRate()]
+    if dropblock_layers(run.model):
+        result.append(
+            callbacks.KeepProbScheduler(
+                schedules.BY_NAME[run.recipe.schedule],
+                total_steps=run.recipe.epochs * len(run.train),
+            )
+        )
     result.append(keras.callbacks.CSVLogger(str(history), append=done > 0))
     if keras.backend.backend() == "tensorflow":
         # Written by TensorFlow: on other backends it may not be there.
@@ -309,8 +333,9 @@ def _verbosity(verbose):
     return 1 if sys.stdout.isatty() else 2
 
 
-def _announce(recipe, model, splits, done):
-    parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+def _announce(run, done):
+    recipe, splits = run.recipe, run.splits
+    parameters = sum(math.prod(v.shape) for v in run.model.trainable_variables)
     state = f"goes on after epoch {done}" if done else "starts"
     if done >= recipe.epochs:
         state = f"is done: all {done} epochs"

@@ -65,7 +65,8 @@ def step_schedule(learning_rate, drops, factor, steps_per_epoch):
 
     Returns:
         A `keras.optimizers.schedules.LearningRateSchedule` of
-        `optimizer.iterations`, so that it survives a resumed run.
+        `optimizer.iterations`, so that it survives a resumed run; without
+        drops `learning_rate` itself.
     """
     if not drops:
         return learning_rate

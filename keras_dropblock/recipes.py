@@ -5,6 +5,7 @@ import difflib
 import json
 import math
 import pathlib
+import re
 import tomllib
 import typing
 
@@ -18,9 +19,8 @@ AUGMENTATIONS = {
     "crop": {"pad": 4, "flip": False},
     "crop_flip": {"pad": 4, "flip": True},
 }
-# What a data set gets that the recipe says nothing of; others get none. A
-# mirrored digit is another sign; the Wide ResNet paper leaves SVHN as it is.
-USUAL_AUGMENTATION = {
+# A mirrored digit is another sign; the Wide ResNet paper leaves SVHN as it is.
+_USUAL_AUGMENTATION = {
     "cifar10": "crop_flip",
     "cifar100": "crop_flip",
     "fashion_mnist": "crop_flip",
@@ -37,15 +37,23 @@ class RecipeError(ValueError):
 class Recipe:
     """What a training run is made of; the defaults are the Wide ResNet paper's.
 
-    Keys whose default is None are resolved from the data set when a run
-    starts, and stand resolved in the run's `recipe.toml`.
+    Keys whose default is None are decided by the data set or the network;
+    what the data set decides stands resolved in the run's `recipe.toml`.
     """
 
     model: str = "WRN-16-4"  # the paper's notation, WRN-40-2-B(3,1,3)
+
+    # Regularisers, alone or together; each is off by default.
     dropout: float = 0.0  # rate between the convs of a block
+    spatial_dropout: float = 0.0  # rate, in the same places
+    survival_prob: float = 1.0  # stochastic depth's, in the last block
+    cutout: int = 0  # side of the square, in pixels
+    mixup: float = 0.0  # alpha
+    label_smoothing: float = 0.0
     keep_prob: float = 1.0  # of DropBlock, at the end of its schedule
     block_size: int = 7  # of DropBlock, in units of the feature map
-    dropblock_groups: tuple[int, ...] = (2, 3)
+    dropblock_groups: tuple[int, ...] | None = None  # None: the last two
+    dropblock_skip: bool = True  # on the shortcuts too
     schedule: str = "linear"  # of keep_prob
 
     dataset: str = "cifar10"  # digits, a .npz file, or TFDS's name
@@ -142,11 +150,22 @@ class Recipe:
                     value = list(value)
                 # Text, numbers, booleans and lists of them are written alike
                 # in JSON and TOML.
-                lines.append(f"{key} = {json.dumps(value)}\n")
+                lines.append(
+                    f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+                )
         return "".join(lines)
 
     def write(self, path):
         files.write_text(path, self.to_toml())
+
+
+def usual_augmentation(dataset):
+    """What a data set gets when the recipe says nothing of it, by its name.
+
+    A version or configuration after the name does not matter. Sets that this
+    project does not know get none.
+    """
+    return _USUAL_AUGMENTATION.get(re.split("[:/]", dataset)[0], "none")
 
 
 def _typed(key, annotation, value):
@@ -182,12 +201,21 @@ def _one_of(options):
 
 _RULES = {
     "dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "spatial_dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "survival_prob": ("in (0, 1], the chance to keep", lambda x: 0 < x <= 1),
+    "cutout": (">= 0", lambda x: x >= 0),
+    "mixup": (">= 0 and finite", lambda x: 0 <= x < math.inf),
+    "label_smoothing": ("in [0, 1)", lambda x: 0 <= x < 1),
     "keep_prob": ("in [0, 1], the fraction to keep", lambda x: 0 <= x <= 1),
     "block_size": (">= 1", lambda x: x >= 1),
-    "dropblock_groups": ("distinct groups >= 1", lambda x: len({*x}) == len(x)),
+    "dropblock_groups": (
+        "distinct groups >= 1",
+        lambda x: len({*x}) == len(x) and min(x, default=1) >= 1,
+    ),
     "schedule": _one_of(schedules.BY_NAME),
     "image_size": (">= 1", lambda x: x >= 1),
     "augmentation": _one_of(AUGMENTATIONS),
+    "mean": ("finite", lambda x: all(map(math.isfinite, x))),
     "std": ("> 0", lambda x: all(map(_positive, x))),
     "epochs": (">= 1", lambda x: x >= 1),
     "batch_size": (">= 1", lambda x: x >= 1),

@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 
 import keras
 
@@ -47,31 +48,69 @@ def claim(workdir, recipe):
 def forget_epochs_from(done, history):
     """Take out rows of epochs that were logged but not backed up."""
     if history.exists():
-        head, *rows = history.read_text("utf-8").splitlines(keepends=True)
-        rows = [row for row in rows if int(row.split(",")[0]) < done]
-        files.write_text(history, head + "".join(rows))
+        lines = history.read_text("utf-8").splitlines(keepends=True)
+        rows = [row for row in lines[1:] if int(row.split(",")[0]) < done]
+        # A run that stopped in its first epoch leaves an empty file.
+        files.write_text(history, "".join([*lines[:1], *rows]))
 
 
-def run_info(splits):
-    """What produced a run: data, devices, versions, commit, time."""
+class Session:
+    """One stretch of a run, from start or resume; told in `run.json`.
+
+    The file holds the data's shape and classes, and a list of sessions with
+    what produced each: versions, devices, commit, time.
+    """
+
+    def __init__(self, workdir, splits, epochs_done):
+        self.path = workdir / "run.json"
+        self.started = time.monotonic()
+        self.run = {
+            "image_shape": list(splits.image_shape),
+            "class_names": list(splits.class_names),
+            "training_images": len(splits.x_train),
+            "test_images": len(splits.x_test),
+            "sessions": [],
+        }
+        if epochs_done and self.path.exists():
+            earlier = json.loads(self.path.read_text("utf-8"))["sessions"]
+            self.run["sessions"] = earlier
+        self.run["sessions"].append(
+            {"after_epoch": epochs_done, **_environment(), "started": _now()}
+        )
+        write_json(self.path, self.run)
+
+    def finish(self):
+        self.run["sessions"][-1] |= {
+            "finished": _now(),
+            "seconds": round(time.monotonic() - self.started, 1),
+        }
+        write_json(self.path, self.run)
+
+
+def _environment():
     names = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
     versions = {"python": platform.python_version()}
     for name in ("keras-dropblock", *names, "tensorflow-datasets"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {
-        "image_shape": list(splits.image_shape),
-        "class_names": list(splits.class_names),
-        "training_images": len(splits.x_train),
-        "test_images": len(splits.x_test),
         "backend": keras.backend.backend(),
-        "devices": keras.distribution.list_devices(),
+        "devices": _devices(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "versions": versions,
         "commit": _commit(),
-        "started": now(),
     }
+
+
+def _devices():
+    if keras.backend.backend() != "torch":
+        return keras.distribution.list_devices()
+    import torch  # Keras has no list for it
+
+    return [
+        torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+    ] or ["cpu"]
 
 
 def _commit():
@@ -95,7 +134,7 @@ def _commit():
         return None
 
 
-def now():
+def _now():
     """The time of day as text, in UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {
         *("analysis", "callbacks", "data", "files", "layers", "models"),
         *("optimizers", "recipes", "schedules", "workdir"),
     },
-    "cli": {"analysis", "data", "exporting", "fitting", "recipes", "workdir"},
+    "cli": {"cli", "data", "exporting", "fitting", "recipes", "workdir"},
 }
 KERAS_FREE = ("files", "schedules", "recipes")
 

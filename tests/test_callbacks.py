@@ -154,6 +154,25 @@ def test_gradient_accumulation_counts_optimizer_steps():
     assert history["keep_prob"] == pytest.approx([0.75, 0.5])
 
 
+def test_accumulation_that_does_not_divide_the_epoch_ends_in_time():
+    # 7 batches, 2 an optimizer step, 4 epochs: 14 steps, not 4 * (7 // 2).
+    model = model_that_tells_its_drop_rate()
+    model.compile(
+        keras.optimizers.SGD(0.0, gradient_accumulation_steps=2), "mse"
+    )
+    x = DATA[:56]
+    history = model.fit(
+        x,
+        x,
+        batch_size=8,
+        epochs=4,
+        callbacks=[KeepProbScheduler()],
+        verbose=0,
+    )
+    expected = [1 - 0.5 * step / 14 for step in (3, 7, 10, 14)]
+    assert history.history["keep_prob"] == pytest.approx(expected)
+
+
 def test_csv_holds_keep_prob(tmp_path):
     path = tmp_path / "history.csv"
     fit(
@@ -231,7 +250,7 @@ def test_a_schedule_that_leaves_the_unit_interval_is_refused():
             fit(model_that_tells_its_drop_rate(), KeepProbScheduler(schedule))
 
 
-@pytest.mark.parametrize("total_steps", [0, -5])
-def test_total_steps_below_one_is_refused(total_steps):
+@pytest.mark.parametrize("total_steps", [0, -5, 2.5, "10", True])
+def test_total_steps_that_is_no_positive_integer_is_refused(total_steps):
     with pytest.raises(ValueError, match="`total_steps` must be"):
         KeepProbScheduler(total_steps=total_steps)

@@ -1,22 +1,23 @@
 """Sources, normalisation, order and augmentation."""
 
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from keras_dropblock import data
-from keras_dropblock.data import normalise, sources
-from keras_dropblock.data.batches import random_crop
+from keras_dropblock.data import normalise, tfds
+from keras_dropblock.data.batches import cutout, mixup, random_crop
 
 
 def prepared(name):
     """The set as TFDS has it here, or a skip with the reason."""
     pytest.importorskip("tensorflow_datasets")
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets
 
-    builder = tfds.builder(name)
-    if not sources._is_prepared(builder):
+    builder = tensorflow_datasets.builder(name)
+    if not tfds.is_prepared(builder):
         pytest.skip(f"{name} is not prepared in {builder.data_path}")
     return data.load(name)
 
@@ -25,7 +26,11 @@ def batches(n=50, **arguments):
     images = np.arange(n, dtype="uint8")[:, None, None, None]
     images = np.broadcast_to(images, (n, 6, 5, 1))
     arguments = {"batch_size": 8, "normalise": np.float32, **arguments}
-    return data.Batches(images, np.arange(n), **arguments)
+    return data.Batches(images, np.arange(n), n, **arguments)
+
+
+def labels_of(b):
+    return np.concatenate([b[i][1] for i in range(len(b))]).argmax(1)
 
 
 # --- order
@@ -35,7 +40,7 @@ def test_training_order_is_a_function_of_seed_and_epoch():
     def labels(seed, epoch):
         b = batches(training=True, seed=seed)
         b.epoch = epoch
-        return np.concatenate([b[i][1] for i in range(len(b))]).tolist()
+        return labels_of(b).tolist()
 
     assert labels(1, 3) == labels(1, 3)
     assert labels(1, 3) != labels(1, 4)
@@ -44,15 +49,17 @@ def test_training_order_is_a_function_of_seed_and_epoch():
 
 def test_an_epoch_has_each_image_once_and_whole_batches():
     b = batches(50, training=True)
-    labels = np.concatenate([b[i][1] for i in range(len(b))])
+    labels = labels_of(b)
     assert len(b) == 6 and len(labels) == 48  # 50 // 8 * 8
     assert len(set(labels)) == 48
-    assert all((b[2][0][i] == b[2][1][i]).all() for i in range(8))
+    x, y = b[2]
+    assert (x[:, 0, 0, 0] == y.argmax(1)).all()
+    assert y.dtype == np.float32 and (y.sum(1) == 1).all()
 
 
 def test_evaluation_has_all_images_in_order():
     b = batches(50)
-    labels = np.concatenate([b[i][1] for i in range(len(b))])
+    labels = labels_of(b)
     assert labels.tolist() == list(range(50))
     assert len(batches(10_000, batch_size=128)) == 79  # 78 * 128 = 9,984
 
@@ -110,7 +117,9 @@ def test_flips_alone_mirror_half_of_the_images():
 
 def test_augmentation_repeats_by_seed_epoch_and_batch():
     def batch(seed, epoch, index):
-        b = batches(training=True, pad=4, flip=True, seed=seed)
+        b = batches(
+            training=True, pad=4, flip=True, cutout=2, mixup=1.0, seed=seed
+        )
         b.images = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 1))
         b.epoch = epoch
         return b[index][0]
@@ -120,8 +129,68 @@ def test_augmentation_repeats_by_seed_epoch_and_batch():
         assert not np.array_equal(batch(1, 2, 3), batch(*other))
 
 
+def test_cutout_blanks_a_square_that_may_leave_the_image():
+    n, size = 4000, 4
+    x = np.ones((n, 9, 7, 2), "float32")
+    out = cutout(x, np.random.default_rng(0), size)
+    assert (out[..., 0] == out[..., 1]).all() and (x == 1).all()
+    blank = out[..., 0] == 0
+    rows, columns = blank.any(2), blank.any(1)
+    # The blank part is the product of an interval of rows and of columns...
+    assert (blank == rows[:, :, None] & columns[:, None, :]).all()
+    for intervals, length in ((rows, 9), (columns, 7)):
+        counts = intervals.sum(1)
+        # ... of `size`, or shorter at an edge: a centre at c covers
+        # c - 2 ... c + 1, so centres 0, 1 and length - 1 are cut.
+        assert set(counts) == {2, 3, 4}
+        cut = (counts < 4).mean()
+        expected = 3 / length
+        error = np.sqrt(expected * (1 - expected) / n)
+        assert abs(cut - expected) < 5 * error
+
+
+def test_cutout_draws_a_square_by_hand():
+    class Centre:
+        """A generator that centres the square on row 0, column 2."""
+
+        def __init__(self):
+            self.places = [np.array([[0]]), np.array([[2]])]
+
+        def integers(self, low, high, size):
+            return self.places.pop(0)
+
+    (out,) = cutout(np.ones((1, 3, 5, 1), "float32"), Centre(), 2)
+    assert out[..., 0].tolist() == [
+        [1, 0, 0, 1, 1],
+        [1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 1],
+    ]
+
+
+def test_mixup_mixes_images_and_labels_alike():
+    x = np.eye(6, dtype="float32")[:, None, None, :]
+    mixed, labels = mixup(x, x[:, 0, 0], np.random.default_rng(3), 1.0)
+    assert np.allclose(mixed[:, 0, 0], labels)
+    assert np.allclose(labels.sum(1), 1)
+    shares = np.unique(labels.round(6))
+    assert len(shares) <= 4  # 0, the share, the rest of it, and perhaps 1
+
+
+def test_the_share_of_mixup_is_beta_distributed():
+    rng, x = np.random.default_rng(0), np.eye(2, dtype="float32")
+    shares = []
+    while len(shares) < 2000:
+        _, labels = mixup(x[:, None, None], x, rng, 0.4)
+        if labels[0, 0] < 1:  # the permutation swapped the two
+            shares.append(labels[0, 0])
+    # Beta(.4, .4): mean 1/2, variance 1 / (4 * 1.8)
+    std = np.sqrt(1 / 7.2)
+    assert abs(np.mean(shares) - 0.5) < 5 * std / np.sqrt(2000)
+    assert abs(np.std(shares) - std) < 0.02
+
+
 def test_evaluation_is_never_augmented():
-    b = batches(pad=4, flip=True)
+    b = batches(pad=4, flip=True, cutout=3, mixup=1.0)
     assert np.array_equal(b[0][0], np.float32(b.images[:8]))
 
 
@@ -149,12 +218,39 @@ def test_statistics_are_those_of_numpy():
     assert normalise.channel_statistics(flat) == ((7.0,), (1.0,))
 
 
+def test_constants_go_by_the_name_before_a_version():
+    images = np.zeros((2, 4, 4, 3), "uint8")
+    for name in ("cifar10", "cifar10:3.0.2", "cifar100/x:1.0.0"):
+        assert normalise.constants(name, images)[0] == (125.3, 123.0, 113.9)
+    assert normalise.constants("stl10", images)[0] == (0.0, 0.0, 0.0)
+
+
 def test_svhn_is_divided_by_255_and_cifar_has_one_set_of_constants():
     mean, std = normalise.PUBLISHED["svhn_cropped"]
     assert data.Normalise(mean, std)(
         np.full((1, 1, 3), 51, "uint8")
     ).max() == np.float32(0.2)
     assert normalise.PUBLISHED["cifar10"] == normalise.PUBLISHED["cifar100"]
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16), (1, 40)])
+def test_images_are_fitted_by_their_central_part(shape):
+    pytest.importorskip("tensorflow")
+    image = np.zeros((*shape, 3), "uint8")
+    side = min(shape)
+    top, left = ((s - side) // 2 for s in shape)
+    image[top : top + side, left : left + side] = 200
+    fitted = data.fit_to_size(image, (8, 8)).numpy()
+    assert fitted.shape == (8, 8, 3) and (fitted == 200).all()
+
+
+def test_an_image_of_the_right_size_is_left_alone():
+    pytest.importorskip("tensorflow")
+    image = np.random.default_rng(0).integers(0, 256, (10, 20, 1), "uint8")
+    assert np.array_equal(data.fit_to_size(image, (10, 20)), image)
+    # Of a wider image the central 2 : 1 part is taken.
+    wide = np.pad(image, [(0, 0), (7, 7), (0, 0)])
+    assert np.array_equal(data.fit_to_size(wide, (10, 20)), image)
 
 
 # --- sources
@@ -189,9 +285,12 @@ def test_npz_is_read(tmp_path):
     [
         ({"x_test": None}, "Missing: x_test"),
         ({"x_train": np.zeros((6, 8, 8, 3), "float32")}, "must be uint8"),
-        ({"y_train": np.zeros(5, int)}, "one label each"),
+        ({"y_train": np.zeros(5, int)}, "one whole number for each of the 6"),
+        ({"y_train": np.eye(6, dtype=int)}, "not one-hot rows"),
+        ({"y_train": np.zeros(6)}, "one whole number.*float64"),
         ({"x_test": np.zeros((2, 9, 8, 3), "uint8")}, "must have one shape"),
         ({"y_train": np.full(6, -1)}, "must start from 0"),
+        ({"y_test": np.array([0, 1])}, "those of the test occur in training"),
     ],
 )
 def test_a_wrong_npz_is_explained(tmp_path, change, message):
@@ -199,17 +298,28 @@ def test_a_wrong_npz_is_explained(tmp_path, change, message):
     arrays = {"x_train": x, "y_train": y, "x_test": x[:2], "y_test": y[:2]}
     arrays = {k: v for k, v in {**arrays, **change}.items() if v is not None}
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(data.sources.DataError, match=message):
+    with pytest.raises(data.DataError, match=message):
         data.load(str(tmp_path / "a.npz"))
 
 
+def test_a_file_that_is_no_npz_is_explained(tmp_path):
+    (tmp_path / "text.npz").write_text("x_train, y_train")
+    np.savez(tmp_path / "whole.npz", x_train=np.zeros((99, 8, 8), "uint8"))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name in ("text", "cut", "empty"):
+        with pytest.raises(data.DataError, match="Cannot read `dataset`"):
+            data.load(str(tmp_path / f"{name}.npz"))
+
+
 def test_a_missing_npz_and_an_unknown_name_are_explained():
-    with pytest.raises(sources.DataError, match="Cannot read `dataset`"):
+    with pytest.raises(data.DataError, match="Cannot read `dataset`"):
         data.load("nowhere.npz")
     pytest.importorskip("tensorflow_datasets")
-    with pytest.raises(sources.DataError, match="Received: dataset='cifar_10'"):
+    with pytest.raises(data.DataError, match="Received: dataset='cifar_10'"):
         data.load("cifar_10")
-    with pytest.raises(sources.DataError, match="are for TensorFlow Datasets"):
+    with pytest.raises(data.DataError, match="are for TensorFlow Datasets"):
         data.load("digits", image_size=64)
 
 
@@ -217,33 +327,39 @@ def test_absent_data_are_an_error_within_seconds(tmp_path, monkeypatch):
     """No network, or one that swallows all: TFDS alone tries for minutes."""
     pytest.importorskip("tensorflow_datasets")
 
+    over = threading.Event()
+
     def hang(*args, **kwargs):
-        time.sleep(60)
+        over.wait(60)
+        raise OSError("at last")
 
     def refuse(*args, **kwargs):
         raise OSError("no network")
 
     for behaviour in (refuse, hang):
-        monkeypatch.setattr(sources.urllib.request, "urlopen", behaviour)
+        monkeypatch.setattr(tfds.urllib.request, "urlopen", behaviour)
         started = time.monotonic()
-        with pytest.raises(sources.DataError) as error:
+        with pytest.raises(data.DataError) as error:
             data.load("svhn_cropped", data_dir=str(tmp_path))
         assert time.monotonic() - started < 20
         message = str(error.value)
         assert str(tmp_path) in message and "ufldl.stanford.edu" in message
         assert "data_dir" in message and "digits" in message
+    over.set()
 
 
 def test_a_download_that_fails_is_explained(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets
 
     def fail(self, **kwargs):
         raise RuntimeError("checksum mismatch")
 
-    monkeypatch.setattr(sources, "_answers", lambda urls: [True])
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
-    with pytest.raises(sources.DataError, match="checksum mismatch"):
+    monkeypatch.setattr(tfds, "_answers", lambda urls: [True])
+    monkeypatch.setattr(
+        tensorflow_datasets.core.DatasetBuilder, "download_and_prepare", fail
+    )
+    with pytest.raises(data.DataError, match="checksum mismatch"):
         data.load("svhn_cropped", data_dir=str(tmp_path))
 
 
@@ -266,5 +382,5 @@ def test_cifar10_splits_are_checked_and_sliced():
     prepared("cifar10")
     splits = data.load("cifar10", train_split="train[:100]", image_size=16)
     assert splits.x_train.shape == (100, 16, 16, 3)
-    with pytest.raises(sources.DataError, match="`test_split` must be made of"):
+    with pytest.raises(data.DataError, match="`test_split` must be made of"):
         data.load("cifar10", test_split="validation")

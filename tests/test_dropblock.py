@@ -46,18 +46,23 @@ def test_each_unit_is_zero_or_scaled_alike(layer, shape):
     assert y.sum() == pytest.approx(y.size, rel=1e-5)
 
 
+def assert_whole_blocks(dropped, block_size):
+    """Every dropped unit of a map lies in a whole dropped block."""
+    covered = np.zeros_like(dropped)
+    for i in range(dropped.shape[0] - block_size + 1):
+        for j in range(dropped.shape[1] - block_size + 1):
+            block = np.s_[i : i + block_size, j : j + block_size]
+            if dropped[block].all():
+                covered[block] = True
+    assert (covered == dropped).all()
+
+
 @pytest.mark.parametrize("block_size", [1, 2, 3, 4, 7])
 def test_every_dropped_unit_lies_in_a_whole_block(block_size):
     y = drop(DropBlock2D(0.8, block_size, seed=3), 8, 11, 7, 4)
+    assert (y == 0).any()
     for sample, channel in itertools.product(range(8), range(4)):
-        dropped = y[sample, :, :, channel] == 0
-        covered = np.zeros_like(dropped)
-        for i in range(11 - block_size + 1):
-            for j in range(7 - block_size + 1):
-                block = np.s_[i : i + block_size, j : j + block_size]
-                if dropped[block].all():
-                    covered[block] = True
-        assert (covered == dropped).all()
+        assert_whole_blocks(y[sample, :, :, channel] == 0, block_size)
 
 
 def test_keep_prob_1_is_the_identity_to_the_bit():
@@ -110,19 +115,24 @@ def test_scale_per_sample_makes_samples_independent_of_their_batch():
     assert (kept(y) == kept(whole)).all()
 
 
-def test_channels_first_is_channels_last_transposed_in_law():
-    layer = DropBlock2D(0.7, 3, data_format="channels_first", seed=1)
-    y = kept(drop(layer, 6, 5, 11, 8))  # 5 channels, 11 x 8 maps
-    assert not (y == y[:, :1]).all()  # channels differ
+@pytest.mark.parametrize("block_size", [2, 3])
+def test_channels_first_drops_whole_blocks_of_each_channel(block_size):
+    layer = DropBlock2D(0.7, block_size, data_format="channels_first", seed=1)
+    y = drop(layer, 6, 5, 11, 8)  # 5 channels, 11 x 8 maps
+    assert not (kept(y) == kept(y)[:, :1]).all()  # channels differ
+    for sample, channel in itertools.product(range(6), range(5)):
+        assert_whole_blocks(y[sample, channel] == 0, block_size)
     shared = DropBlock2D(
         0.7, 3, data_format="channels_first", per_channel=False, seed=1
     )
     y = kept(drop(shared, 6, 5, 11, 8))
-    assert (y == y[:, :1]).all()
-    # Blocks are 3 x 3 in the last two axes: a lone dropped unit never occurs.
-    dropped = 1 - y[:, 0]
-    neighbours = np.maximum(dropped[:, :, 1:-1], 0)
-    assert (neighbours <= dropped[:, :, :-2] + dropped[:, :, 2:]).all()
+    assert (y == y[:, :1]).all() and not (y == y[:1]).all()
+    maps = drop(
+        DropBlock2D(0.9, 3, data_format="channels_first", seed=2), 32, 64, 8, 8
+    )
+    maps = (maps == 0).mean((2, 3))
+    expected = expected_drop_profile(8, 3, 0.9).mean()
+    assert abs(maps.mean() - expected) < 5 * maps.std() / np.sqrt(maps.size)
 
 
 # --- randomness
@@ -259,6 +269,20 @@ def test_half_precision_counts_in_float32(dtype):
     y = array(y)
     exact = y.size / (y != 0).sum()
     assert y.max() == pytest.approx(exact, rel=2**-8)  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+def test_the_rate_is_exact_whatever_floatx_is(floatx):
+    # Random numbers of 8 or 11 bits cannot be compared with a gamma of .003.
+    keras.config.set_floatx(floatx)
+    try:
+        layer = DropBlock2D(0.9, 7, seed=1)
+        maps = drop(layer, 32, 32, 32, 64, dtype=floatx) == 0
+    finally:
+        keras.config.set_floatx("float32")
+    maps = maps.mean((1, 2))
+    error = maps.std() / np.sqrt(maps.size)
+    assert abs(maps.mean() - 0.0941) < 5 * error
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

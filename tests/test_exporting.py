@@ -80,6 +80,14 @@ def test_files_of_any_size_and_mode_are_resized(model, loaded, photos):
     assert abs(out[0] - probabilities(model, photos[:1])[0]).max() < 0.1
 
 
+def test_an_oblong_file_is_fitted_as_in_training(model, loaded, photos):
+    import tensorflow as tf
+
+    oblong = np.pad(photos[0], [(0, 0), (9, 9), (0, 0)])
+    out = loaded.serve_bytes(tf.stack([tf.io.encode_png(oblong)]))
+    assert np.allclose(out, probabilities(model, photos[:1]), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "garbage", [b"", b"garbage", b"GIF89a" + b"\0" * 40, b"\x89PN"]
 )
@@ -164,7 +172,8 @@ def test_a_savedmodel_that_differs_is_not_kept(model, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_image_size_is_refused(tmp_path):
-    model = models.WRN(10, 1, input_shape=(None, None, 3))
-    with pytest.raises(ValueError, match="`model` must have a known image"):
+@pytest.mark.parametrize("shape", [(None, None, 3), (8, 8, 2)])
+def test_images_that_no_file_can_hold_are_refused(tmp_path, shape):
+    model = models.WRN(10, 1, input_shape=shape)
+    with pytest.raises(exporting.ExportError, match="`model` must have a"):
         exporting.export(model, tmp_path, NORMALISE)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from keras_dropblock import fitting
-from keras_dropblock.recipes import Recipe
+from keras_dropblock.recipes import Recipe, RecipeError
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,9 @@ def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
     resolved = Recipe.from_toml(tmp_path / "run" / "recipe.toml")
     assert resolved.mean and resolved.std
     info = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert info["versions"]["keras"] == keras.__version__
+    (session,) = info["sessions"]
+    assert session["versions"]["keras"] == keras.__version__
+    assert session["after_epoch"] == 0 and session["seconds"] > 0
     assert info["training_images"] == 100 and info["test_images"] == 43
     assert result["images"] == 43
     history = rows(tmp_path / "run")
@@ -94,51 +98,67 @@ def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
     assert "test accuracy" in capsys.readouterr().out
 
 
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture
+def deterministic():
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    # The public module can switch it on, not off again.
+    from tensorflow.python.framework import config
+
+    config.enable_op_determinism()
+    yield
+    config.disable_op_determinism()
+
+
 # The run is cut down with its CSV file open.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("stopped_in", [0, 2])
 def test_the_same_command_resumes_and_then_says_it_is_done(
-    npz, tmp_path, capsys, monkeypatch
+    npz, tmp_path, capsys, monkeypatch, deterministic, stopped_in
 ):
-    if keras.backend.backend() == "tensorflow":
-        # The public module can switch it on, not off again.
-        from tensorflow.python.framework import config
+    fitting.fit(small(npz), tmp_path / "whole", verbose=0)
 
-        config.enable_op_determinism()
-    try:
-        fitting.fit(small(npz), tmp_path / "whole", verbose=0)
+    def stop(self, epoch, logs=None):
+        if epoch == stopped_in:
+            raise Stop
 
-        class Stop(Exception):
-            pass
-
-        def stop_in_the_third_epoch(self, epoch, logs=None):
-            if epoch == 2:
-                raise Stop
-
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                fitting.callbacks.SaveWeights,
-                "on_epoch_end",
-                stop_in_the_third_epoch,
-            )
-            with pytest.raises(Stop):
-                fitting.fit(small(npz), tmp_path / "parts", verbose=0)
-        assert not (tmp_path / "parts" / "metrics.json").exists()
-        assert len(rows(tmp_path / "parts")) == 3  # logged, not backed up
-        fitting.fit(small(npz), tmp_path / "parts", verbose=0)
-    finally:
-        if keras.backend.backend() == "tensorflow":
-            config.disable_op_determinism()
-    assert "goes on after epoch 2" in capsys.readouterr().out
+    # In the first epoch before its row is written, later after it.
+    callback, event = (
+        (fitting.callbacks.EpochOfData, "on_epoch_begin")
+        if stopped_in == 0
+        else (fitting.callbacks.SaveWeights, "on_epoch_end")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(callback, event, stop)
+        with pytest.raises(Stop):
+            fitting.fit(small(npz), tmp_path / "parts", verbose=0)
+    assert not (tmp_path / "parts" / "metrics.json").exists()
+    fitting.fit(small(npz), tmp_path / "parts", verbose=0)
+    said = "goes on after epoch 2" if stopped_in else "The run starts"
+    assert said in capsys.readouterr().out.splitlines()[-2]
     for a, b in zip(
         weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True
     ):
         assert np.array_equal(a, b)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
 
+    record = (tmp_path / "parts" / "run.json").read_text()
+    sessions = json.loads(record)["sessions"]
+    assert [s["after_epoch"] for s in sessions] == (
+        [0, 2] if stopped_in else [0]
+    )
+    (tmp_path / "parts" / "curves.png").unlink()
     result = fitting.fit(small(npz), tmp_path / "parts", verbose=0)
     assert "is done: all 3 epochs" in capsys.readouterr().out
     assert result["images"] == 43
+    assert (tmp_path / "parts" / "run.json").read_text() == record
+    assert (tmp_path / "parts" / "curves.png").exists()
 
 
 def test_another_recipe_and_foreign_folders_are_refused(npz, tmp_path):
@@ -155,9 +175,55 @@ def test_another_recipe_and_foreign_folders_are_refused(npz, tmp_path):
         fitting.evaluate(tmp_path / "mine")
 
 
-def test_a_model_that_cannot_be_is_refused_before_training(npz, tmp_path):
-    with pytest.raises(ValueError, match="`depth` must be 6n"):
-        fitting.fit(small(npz, "model=WRN-11-1"), tmp_path / "run", verbose=0)
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("model=WRN-11-1", "`depth` must be 6n"),
+        ("model=WRN", "`notation` must read like"),
+        ("dropblock_groups=[4]", "`dropblock_groups` must be"),
+        ("batch_size=101", "`batch_size` must not exceed"),
+        ("mean=[1.0]", "`mean` must have one number for each of the 3"),
+    ],
+)
+def test_a_recipe_that_cannot_be_leaves_no_trace(
+    npz, tmp_path, change, message
+):
+    with pytest.raises(RecipeError, match=message):
+        fitting.fit(small(npz, change), tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+REGULARISERS = (
+    *("dropout=0.2", "spatial_dropout=0.2", "survival_prob=0.8", "cutout=6"),
+    *("mixup=0.2", "label_smoothing=0.1", "keep_prob=0.8"),
+)
+
+
+@pytest.mark.parametrize(
+    "settings", [*((r,) for r in REGULARISERS), REGULARISERS]
+)
+def test_regularisers_train_alone_and_together(npz, tmp_path, settings):
+    recipe = Recipe().override(
+        [
+            *(f"dataset={npz}", "model=WRN-10-1", "batch_size=50", "epochs=1"),
+            *settings,
+        ]
+    )
+    result = fitting.fit(recipe, tmp_path / "run", verbose=0)
+    assert np.isfinite(result["nll"])
+
+
+def test_label_smoothing_is_that_of_the_formula():
+    # y * (1 - e) + e / K, with e = .1 and K = 4, on known logits.
+    run = Recipe().override(["label_smoothing=0.1", "model=WRN-10-1"])
+    model = fitting._build(run, (8, 8, 3), 4)
+    fitting._compile(model, run, steps_per_epoch=10)
+    logits = np.array([[2.0, 0.0, -1.0, 0.5]], "float32")
+    label = np.array([[0, 1, 0, 0]], "float32")
+    log_p = logits - np.log(np.exp(logits).sum())
+    expected = -(np.array([0.025, 0.925, 0.025, 0.025]) * log_p).sum()
+    loss = keras.ops.convert_to_numpy(model.loss(label, logits))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
@@ -221,6 +287,29 @@ def test_the_console_scripts_run(npz, tmp_path):
         text=True,
     )
     assert json.loads(evaluate.stdout)["images"] == 43
+    if keras.backend.backend() != "tensorflow":
+        return
+    out = tmp_path / "saved_models" / "quadrants"
+    export = subprocess.run(
+        [
+            *(sys.executable, ROOT / "training" / "export.py"),
+            *(f"--workdir={workdir}", f"--out={out}"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert f"SavedModel: {out / '1'}" in export.stdout, export.stderr
+    assert (out / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize("door", ["train", "evaluate", "export"])
+def test_the_doors_of_a_checkout_open(door):
+    result = subprocess.run(
+        [sys.executable, ROOT / "training" / f"{door}.py", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert "--workdir" in result.stdout and "Traceback" not in result.stderr
 
 
 def test_a_wrong_command_is_one_line_and_no_traceback(tmp_path):

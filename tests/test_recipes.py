@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from keras_dropblock.recipes import Recipe, RecipeError
+from keras_dropblock.recipes import Recipe, RecipeError, usual_augmentation
 
 RECIPES = pathlib.Path(__file__).parents[1] / "training" / "recipes"
 
@@ -91,6 +91,11 @@ def test_texts_may_have_quotes_or_not():
         ("dtype = 'float16'", "`dtype` must be one of float32, mixed_bf"),
         ("strategy = 'tpu'", "`strategy` must be one of default, mirrored"),
         ("std = [0.0]", "`std` must be > 0"),
+        ("mean = [nan]", "`mean` must be finite"),
+        ("dropblock_groups = [0, -1]", "`dropblock_groups` must be distinct"),
+        ("survival_prob = 0.0", "`survival_prob` must be in (0, 1]"),
+        ("cutout = -1", "`cutout` must be >= 0"),
+        ("label_smoothing = 1.0", "`label_smoothing` must be in [0, 1)"),
         ("epochs = ", "Invalid value"),
     ],
 )
@@ -120,3 +125,14 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_wrong_override_names_the_flag(assignment, message):
     with pytest.raises(RecipeError, match=re.escape(message)):
         Recipe().override([assignment])
+
+
+def test_svhn_and_unknown_sets_are_not_augmented():
+    for dataset, augmentation in (
+        ("cifar10", "crop_flip"),
+        ("cifar100:3.0.2", "crop_flip"),
+        ("digits", "crop"),  # a mirrored digit is another sign
+        ("svhn_cropped", "none"),
+        ("data/mine.npz", "none"),
+    ):
+        assert usual_augmentation(dataset) == augmentation

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock.layers.residual import SymmetricConv2D
+from keras_dropblock.layers.convolution import SymmetricConv2D
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 7])

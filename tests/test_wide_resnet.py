@@ -362,3 +362,27 @@ def test_arguments_out_of_range_are_named(arguments, argument):
     arguments = {"depth": 10, "width": 1, **arguments}
     with pytest.raises(ValueError, match=f"`{re.escape(argument)}` "):
         models.WRN(arguments.pop("depth"), arguments.pop("width"), **arguments)
+
+
+def test_the_layout_of_weights_files_stays(tmp_path):
+    """Files of earlier releases load only while these names stay."""
+    import h5py
+
+    path = tmp_path / "model.weights.h5"
+    models.WRN(10, 1, keep_prob=0.9).save_weights(path)
+    names = []
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                names.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    assert "layers/symmetric_conv2d/vars/0" in names
+    block = "layers/pre_activation_block_1"
+    assert {name for name in names if name.startswith(block + "/")} == {
+        f"{block}/convs/symmetric_conv2d/vars/0",
+        f"{block}/convs/symmetric_conv2d_1/vars/0",
+        f"{block}/shortcut/vars/0",
+        *(f"{block}/norms/batch_normalization/vars/{i}" for i in range(4)),
+        *(f"{block}/norms/batch_normalization_1/vars/{i}" for i in range(4)),
+    }

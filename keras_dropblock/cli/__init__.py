@@ -2,7 +2,14 @@
 
 import sys
 
-from absl import app
+from absl import app, flags
+
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of the run. To train on the same one again resumes.",
+    required=True,
+)
 
 
 def run(command):
@@ -12,16 +19,23 @@ def run(command):
     wrong flag.
     """
 
+    flag_values = flags.FLAGS
+    for module in (command.__module__, __name__):
+        # Else --help would list only what the script itself defines: nothing.
+        for flag in flag_values.get_flags_for_module(module):
+            flag_values.register_key_flag_for_module(sys.argv[0], flag)
+
     def main(argv):
         if len(argv) > 1:
             raise app.UsageError(f"Unknown argument: {argv[1]!r}.")
         from keras_dropblock.data import DataError
+        from keras_dropblock.exporting import ExportError
         from keras_dropblock.recipes import RecipeError
         from keras_dropblock.workdir import WorkdirError
 
         try:
             command()
-        except (RecipeError, DataError, WorkdirError) as error:
+        except (DataError, ExportError, RecipeError, WorkdirError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 

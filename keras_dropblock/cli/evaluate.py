@@ -6,9 +6,6 @@ from absl import flags
 
 from keras_dropblock import cli
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Work directory of keras-dropblock-train.", required=True
-)
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "train"], "Which images to score."
 )
@@ -17,7 +14,9 @@ _SPLIT = flags.DEFINE_enum(
 def evaluate():
     from keras_dropblock import fitting
 
-    print(json.dumps(fitting.evaluate(_WORKDIR.value, _SPLIT.value), indent=2))
+    print(
+        json.dumps(fitting.evaluate(cli.WORKDIR.value, _SPLIT.value), indent=2)
+    )
 
 
 def main():

@@ -4,9 +4,6 @@ from absl import flags
 
 from keras_dropblock import cli
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Work directory of keras-dropblock-train.", required=True
-)
 _OUT = flags.DEFINE_string(
     "out",
     None,
@@ -18,7 +15,7 @@ _OUT = flags.DEFINE_string(
 def export():
     from keras_dropblock import data, exporting, fitting
 
-    model, recipe, _ = fitting.load_run(_WORKDIR.value)
+    model, recipe, _ = fitting.load_run(cli.WORKDIR.value)
     normalise = data.Normalise(recipe.mean, recipe.std)
     print(f"SavedModel: {exporting.export(model, _OUT.value, normalise)}")
 

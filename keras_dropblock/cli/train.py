@@ -10,12 +10,6 @@ _RECIPE = flags.DEFINE_string(
 _SET = flags.DEFINE_multi_string(
     "set", [], "key=value that overrides the recipe; may be repeated."
 )
-_WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "Folder of the run. The same one again resumes.",
-    required=True,
-)
 
 
 def train():
@@ -23,7 +17,7 @@ def train():
     from keras_dropblock.recipes import Recipe
 
     recipe = Recipe.from_toml(_RECIPE.value) if _RECIPE.value else Recipe()
-    fitting.fit(recipe.override(_SET.value), _WORKDIR.value)
+    fitting.fit(recipe.override(_SET.value), cli.WORKDIR.value)
 
 
 def main():

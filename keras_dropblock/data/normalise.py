@@ -1,6 +1,7 @@
 """The one definition of normalisation: training, evaluation and export."""
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -12,6 +13,20 @@ PUBLISHED = {
     "cifar100": _CIFAR,
     "svhn_cropped": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
+
+
+def constants(dataset, images):
+    """Published constants of a data set, or else those of its images.
+
+    Args:
+        dataset: name; a version or configuration after it does not matter.
+        images: uint8 training images (images, height, width, channels).
+
+    Returns:
+        (mean, std), each with one number a channel.
+    """
+    published = PUBLISHED.get(re.split("[:/]", dataset)[0])
+    return published or channel_statistics(images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +55,8 @@ class Normalise:
             )
 
     def __call__(self, images):
+        if isinstance(images, np.ndarray):
+            images = images.astype("float32", copy=False)
         return (images - np.float32(self.mean)) / np.float32(self.std)
 
 

@@ -1,12 +1,12 @@
 """Where images come from: built-in digits, TensorFlow Datasets, .npz files."""
 
 import dataclasses
-import queue
-import threading
-import urllib.error
-import urllib.request
+import zipfile
 
 import numpy as np
+
+from keras_dropblock.data import tfds
+from keras_dropblock.data.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,6 @@ class Splits:
     @property
     def image_shape(self):
         return self.x_train.shape[1:]
-
-
-class DataError(ValueError):
-    """Data that are not there or not what was asked for; says what to do."""
 
 
 def load(
@@ -69,7 +65,9 @@ def load(
                 f"TensorFlow Datasets. Received them with dataset={dataset!r}."
             )
         return _digits() if dataset == "digits" else _npz(dataset)
-    return _tfds(dataset, data_dir, train_split, test_split, image_size)
+    return Splits(
+        *tfds.load(dataset, data_dir, train_split, test_split, image_size)
+    )
 
 
 def _digits():
@@ -98,169 +96,47 @@ def _digits():
 def _npz(path):
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             missing = [key for key in keys if key not in file]
             if missing:
                 raise DataError(
                     f"{path} must hold the arrays {', '.join(keys)}. "
                     f"Missing: {', '.join(missing)}."
                 )
-            x_train, y_train, x_test, y_test = (file[key] for key in keys)
-    except OSError as error:
+            arrays = {key: file[key] for key in keys}
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"Cannot read `dataset` {path}: {error}") from error
-    x_train, x_test = (
-        x[..., None] if x.ndim == 3 else x for x in (x_train, x_test)
-    )
-    y_train, y_test = (
-        y.astype("int64").reshape(len(y)) for y in (y_train, y_test)
-    )
-    for name, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if x.dtype != np.uint8 or x.ndim != 4 or len(x) != len(y):
+    for name in ("train", "test"):
+        x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
+        x = x[..., None] if x.ndim == 3 else x
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if x.dtype != np.uint8 or x.ndim != 4:
             raise DataError(
                 f"{path}: `x_{name}` must be uint8 (images, height, width, "
-                f"channels) with one label each in `y_{name}`. Received: "
-                f"{x.dtype} {x.shape} with {y.shape}."
+                f"channels). Received: {x.dtype} {x.shape}."
             )
-    if x_train.shape[1:] != x_test.shape[1:] or y_train.min() < 0:
-        raise DataError(
-            f"{path}: training and test images must have one shape and labels "
-            f"must start from 0. Received: shapes {x_train.shape[1:]} and "
-            f"{x_test.shape[1:]}, labels from {y_train.min()}."
-        )
-    names = tuple(str(i) for i in range(int(y_train.max()) + 1))
-    return Splits(x_train, y_train, x_test, y_test, names)
-
-
-def _tfds(name, data_dir, train_split, test_split, image_size):
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise DataError(
-            f"`dataset` {name!r} comes from TensorFlow Datasets, which is not "
-            "installed. Run: pip install 'keras-dropblock[tensorflow]', or "
-            "use digits or a .npz file."
-        ) from error
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        first_line = str(error).splitlines()[0]
-        raise DataError(
-            f"`dataset` must be digits, a .npz file or a name that TensorFlow "
-            f"Datasets knows. Received: dataset={name!r} ({first_line})"
-        ) from error
-    if not _is_prepared(builder):
-        _download(builder, name)
-    features = builder.info.features
-    if not {"image", "label"} <= set(features):
-        raise DataError(
-            f"`dataset` {name!r} is no image classification set: it has "
-            f"{', '.join(features)} in place of image and label."
-        )
-    for key, split in (
-        ("train_split", train_split),
-        ("test_split", test_split),
-    ):
-        unknown = [
-            part
-            for part in split.split("+")
-            if part.split("[")[0] not in builder.info.splits
-        ]
-        if unknown:
+        if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
             raise DataError(
-                f"`{key}` must be made of {', '.join(builder.info.splits)}. "
-                f"Received: {key}={split!r}."
+                f"{path}: `y_{name}` must hold one whole number for each of "
+                f"the {len(x)} images (not one-hot rows). Received: {y.dtype} "
+                f"{y.shape}."
             )
-    if image_size is None and None in features["image"].shape:
+        arrays[f"x_{name}"], arrays[f"y_{name}"] = x, y.astype("int64")
+    x_train, y_train, x_test, y_test = (arrays[key] for key in keys)
+    classes = int(y_train.max(initial=-1)) + 1
+    labels = np.concatenate([y_train, y_test, [0]])
+    if x_train.shape[1:] != x_test.shape[1:]:
         raise DataError(
-            f"The images of {name!r} differ in size. Set image_size, the side "
-            "in pixels to which their central squares are resized."
+            f"{path}: training and test images must have one shape. Received: "
+            f"{x_train.shape[1:]} and {x_test.shape[1:]}."
         )
-    x_train, y_train = _read(builder, train_split, image_size)
-    x_test, y_test = _read(builder, test_split, image_size)
-    names = tuple(features["label"].names)
+    if labels.min() < 0 or labels.max() >= max(classes, 1):
+        raise DataError(
+            f"{path}: labels must start from 0, and those of the test occur "
+            f"in training. Received: {labels.min()} to {labels.max()}, of "
+            f"{classes} classes in training."
+        )
+    names = tuple(str(i) for i in range(classes))
     return Splits(x_train, y_train, x_test, y_test, names)
-
-
-def _is_prepared(builder):
-    try:
-        return bool(builder.info.splits) and builder.data_path.exists()
-    except (AssertionError, FileNotFoundError):
-        return False
-
-
-def _read(builder, split, image_size):
-    import tensorflow as tf
-
-    dataset = builder.as_dataset(split=split)
-
-    def image_and_label(example):
-        image = example["image"]
-        if image_size is not None:
-            image = _central_square(image, image_size)
-        return image, example["label"]
-
-    dataset = dataset.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
-    parts = list(dataset.batch(1024).as_numpy_iterator())
-    images = np.concatenate([images for images, _ in parts])
-    labels = np.concatenate([labels for _, labels in parts])
-    return images, labels.astype("int64")
-
-
-def _central_square(image, size):
-    import tensorflow as tf
-
-    shape = tf.shape(image)
-    side = tf.minimum(shape[0], shape[1])
-    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-    image = image[top : top + side, left : left + side]
-    image = tf.image.resize(image, (size, size), antialias=True)
-    return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
-
-
-def _download(builder, name):
-    """Fetch the data, but only once its servers have answered.
-
-    TensorFlow Datasets alone retries for minutes where there is no network.
-    """
-    urls = sorted(builder.url_infos)
-    if urls and not any(_answers(urls)):
-        raise DataError(
-            f"`dataset` {name!r} is not prepared in {builder.data_path}, and "
-            f"none of its servers answered: {', '.join(urls[:3])}. Prepare it "
-            "there on a machine with a network (tfds build), or set data_dir "
-            "to the folder that holds it, or use digits or a .npz file."
-        )
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # many kinds, by data set and by TFDS version
-        raise DataError(
-            f"`dataset` {name!r} is not prepared in {builder.data_path}, and "
-            f"its download failed: {error}"
-        ) from error
-
-
-def _answers(urls, seconds=5):
-    """Which of the first URLs answer within some seconds, asked at once."""
-    answers = queue.SimpleQueue()
-
-    def ask(url):
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=seconds).close()
-            answers.put(True)
-        except urllib.error.HTTPError:
-            answers.put(True)  # an answer all the same
-        except (OSError, ValueError):
-            answers.put(False)
-
-    asked = urls[:3]
-    for url in asked:
-        # Daemons: a name server that hangs does not hold the program.
-        threading.Thread(target=ask, args=(url,), daemon=True).start()
-    results = []
-    for _ in asked:
-        try:
-            results.append(answers.get(timeout=seconds))
-        except queue.Empty:
-            break
-    return results

@@ -1,19 +1,33 @@
-"""Layers: DropBlock, and the residual blocks that Wide ResNets are made of."""
+"""Layers: DropBlock, and the residual blocks that networks are made of."""
 
+from keras_dropblock.layers.at_inference import (
+    dropblock_at_inference,
+    dropblock_layers,
+)
 from keras_dropblock.layers.dropblock import (
     DropBlock1D,
     DropBlock2D,
     DropBlock3D,
-    dropblock_at_inference,
-    dropblock_layers,
 )
-from keras_dropblock.layers.residual import PreActivationBlock
+from keras_dropblock.layers.dropout import (
+    Dropout,
+    SpatialDropout2D,
+    StochasticDepth,
+)
+from keras_dropblock.layers.residual import (
+    PostActivationBlock,
+    PreActivationBlock,
+)
 
 __all__ = [
     "DropBlock1D",
     "DropBlock2D",
     "DropBlock3D",
+    "Dropout",
+    "PostActivationBlock",
     "PreActivationBlock",
+    "SpatialDropout2D",
+    "StochasticDepth",
     "dropblock_at_inference",
     "dropblock_layers",
 ]

@@ -1,14 +1,11 @@
 """DropBlock layers for one, two and three spatial dimensions."""
 
-import contextlib
-import numbers
-
 import keras
 
 from keras_dropblock.layers import masks
 
 
-class _DropBlock(keras.Layer):
+class DropBlock(keras.Layer):
     """What the layers of all ranks share; `rank` counts spatial axes."""
 
     rank = None
@@ -25,11 +22,11 @@ class _DropBlock(keras.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.final_keep_prob = _check_keep_prob(keep_prob)
-        self.block_size = _check_block_size(block_size)
+        self.final_keep_prob = check_keep_prob(keep_prob)
+        self.block_size = check_block_size(block_size)
         self.per_channel = bool(per_channel)
         self.scale_per_sample = bool(scale_per_sample)
-        self.data_format = _check_data_format(data_format)
+        self.data_format = check_data_format(data_format)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         # A variable, because compiled steps bake Python numbers in; float32
@@ -60,7 +57,7 @@ class _DropBlock(keras.Layer):
 
     @keep_prob.setter
     def keep_prob(self, value):
-        self._keep_prob.assign(_check_keep_prob(value))
+        self._keep_prob.assign(check_keep_prob(value))
 
     def build(self, input_shape):
         if len(input_shape) != self.rank + 2:
@@ -116,7 +113,7 @@ class _DropBlock(keras.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
-class DropBlock2D(_DropBlock):
+class DropBlock2D(DropBlock):
     """Drops contiguous squares of a feature map during training.
 
     Neighbouring units of a convolutional feature map carry much the same
@@ -188,7 +185,7 @@ class DropBlock2D(_DropBlock):
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
-class DropBlock1D(_DropBlock):
+class DropBlock1D(DropBlock):
     """Drops contiguous runs of a sequence of features during training.
 
     `DropBlock2D` with one spatial axis: all that is said there holds here.
@@ -208,7 +205,7 @@ class DropBlock1D(_DropBlock):
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
-class DropBlock3D(_DropBlock):
+class DropBlock3D(DropBlock):
     """Drops contiguous cubes of a volume of features during training.
 
     `DropBlock2D` with three spatial axes: all that is said there holds here.
@@ -227,81 +224,8 @@ class DropBlock3D(_DropBlock):
     rank = 3
 
 
-def dropblock_layers(model):
-    """All DropBlock layers of a model or layer, at any depth, in order."""
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, _DropBlock)
-    ]
-
-
-@contextlib.contextmanager
-def dropblock_at_inference(model, keep_prob, block_size=None):
-    """Leave DropBlock on outside training: a context for one experiment.
-
-    Layers keep the ratio of their drop rates: the one that drops most gets
-    `keep_prob`, one built for a quarter of its rate drops a quarter. To test
-    a network that was trained without DropBlock, load its weights into the
-    same network built with it.
-
-    Args:
-        model: a model with DropBlock layers. Its compiled `evaluate` and
-            `predict` functions are discarded on entry and on exit. A
-            `tf.function` or `jax.jit` of your own must be traced inside.
-        keep_prob: fraction of units to keep at inference, in [0, 1].
-        block_size: side of a dropped block, int >= 1, or None for each
-            layer's own.
-
-    Raises:
-        ValueError: if the model has no DropBlock layer, or an argument is out
-            of its range.
-
-    Example:
-        >>> with dropblock_at_inference(model, keep_prob=0.7, block_size=1):
-        ...     model.evaluate(x_test, y_test)
-
-    Reference:
-        Ghiasi et al. 2018, section 4.1.3 and figure 5.
-    """
-    layers = dropblock_layers(model)
-    if not layers:
-        raise ValueError(
-            "`model` has no DropBlock layer to leave on. Build the same "
-            "network with keep_prob < 1 and load the weights into it. "
-            f"Received: model={model.name!r}."
-        )
-    drop_rate = 1.0 - _check_keep_prob(keep_prob)
-    if block_size is not None:
-        block_size = _check_block_size(block_size)
-    most = max(1.0 - layer.final_keep_prob for layer in layers)
-    try:
-        for layer in layers:
-            share = (1.0 - layer.final_keep_prob) / most if most else 1.0
-            layer._at_inference = (
-                1.0 - drop_rate * share,
-                block_size or layer.block_size,
-            )
-        _discard_compiled_inference(model)
-        yield
-    finally:
-        for layer in layers:
-            layer._at_inference = None
-        _discard_compiled_inference(model)
-
-
-def _discard_compiled_inference(model):
-    for function in ("test_function", "predict_function"):
-        if hasattr(model, function):
-            setattr(model, function, None)
-
-
-def _check_keep_prob(keep_prob):
-    if (
-        not isinstance(keep_prob, numbers.Real)
-        or isinstance(keep_prob, bool)
-        or not 0.0 <= keep_prob <= 1.0
-    ):
+def check_keep_prob(keep_prob):
+    if not masks.is_number(keep_prob) or not 0.0 <= keep_prob <= 1.0:
         raise ValueError(
             "`keep_prob` must be a number in [0, 1], the fraction of units to "
             f"keep (not the rate to drop). Received: keep_prob={keep_prob!r}."
@@ -309,12 +233,8 @@ def _check_keep_prob(keep_prob):
     return float(keep_prob)
 
 
-def _check_block_size(block_size):
-    if (
-        not isinstance(block_size, numbers.Integral)
-        or isinstance(block_size, bool)
-        or block_size < 1
-    ):
+def check_block_size(block_size):
+    if not masks.is_positive_int(block_size):
         raise ValueError(
             "`block_size` must be an integer >= 1, the side of a dropped block "
             "in units of the feature map. "
@@ -323,7 +243,7 @@ def _check_block_size(block_size):
     return int(block_size)
 
 
-def _check_data_format(data_format):
+def check_data_format(data_format):
     data_format = data_format or keras.config.image_data_format()
     if data_format not in ("channels_last", "channels_first"):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""DropBlock masks as pure functions of tensors, for maps of any rank.
+"""Masks as pure functions of tensors: DropBlock's, for maps of any rank.
 
 A block is placed by its first corner: on an axis of `size` units a block of
 `block` units may start at 0 ... size - block, which is the paper's region of
@@ -10,6 +10,8 @@ Reference:
     Ghiasi et al. 2018, https://arxiv.org/abs/1810.12890, algorithm 1 and
     equation 1.
 """
+
+import numbers
 
 import keras
 from keras import ops
@@ -129,7 +131,10 @@ def bernoulli(shape, probability, seed_generator):
         Boolean tensor.
     """
     if keras.backend.backend() != "tensorflow":
-        return keras.random.uniform(shape, seed=seed_generator) < probability
+        draws = keras.random.uniform(
+            shape, dtype="float32", seed=seed_generator
+        )
+        return draws < probability
     import tensorflow as tf
 
     seed, call = tf.unstack(tf.cast(seed_generator.next(), tf.int32))
@@ -211,3 +216,35 @@ def drop_and_rescale(inputs, dropped, axes=None):
     scale = ops.cast(1.0 / ops.maximum(fraction, 1 / MAX_SCALE), inputs.dtype)
     mask = ops.where(dropped, ops.zeros_like(scale), scale)
     return inputs * ops.stop_gradient(mask)
+
+
+def drop_alike(inputs, rate, shape, seed_generator):
+    """Drop by independent draws and scale the rest by `1 / (1 - rate)`.
+
+    Args:
+        inputs: floating point tensor.
+        rate: probability that a draw drops, in [0, 1).
+        shape: shape of the draws; where it has a 1 that `inputs` has not,
+            those units share one.
+        seed_generator: `keras.random.SeedGenerator`.
+
+    Returns:
+        Tensor of the shape and dtype of `inputs`.
+    """
+    dropped = bernoulli(tuple(shape), rate, seed_generator)
+    scale = ops.cast(1.0 / (1.0 - rate), inputs.dtype)
+    return inputs * ops.where(dropped, ops.zeros_like(scale), scale)
+
+
+def is_number(value):
+    """Whether a value is a real number; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_positive_int(value):
+    """Whether a value is a whole number >= 1; True is none."""
+    return (
+        isinstance(value, numbers.Integral)
+        and not isinstance(value, bool)
+        and value >= 1
+    )

@@ -1,6 +1,8 @@
 """Builders: functional Keras models that give logits."""
 
 from keras_dropblock.models.notation import from_notation
+from keras_dropblock.models.preact_resnet import PreActResNet
+from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
 
-__all__ = ["WRN", "from_notation"]
+__all__ = ["WRN", "CifarResNet", "PreActResNet", "ResNet", "from_notation"]

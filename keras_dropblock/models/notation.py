@@ -1,41 +1,67 @@
-"""The Wide ResNet paper's notation for networks: `WRN-40-2-B(3,1,3)`."""
+"""Networks by the names that the papers print: `WRN-40-2-B(3,1,3)`."""
 
 import re
 
+from keras_dropblock.models.preact_resnet import PreActResNet
+from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
 
-_WRN = re.compile(r"WRN-(\d+)-(\d+)(?:-(B\([\d, ]+\)))?")
+_NUMBER = r"(\d+(?:\.\d+)?)"
 
 
 def from_notation(notation, **arguments):
-    """Build the network that the paper calls by this name.
+    """Build the network that is called by this name.
+
+    - `WRN-28-10`, `WRN-40-2-B(3,1,3)`: Wide ResNets for small images.
+    - `WRN-50-2-bottleneck`: the paper's for ImageNet.
+    - `ResNet-50`, `ResNet-18-1.5`: post-activation, for ImageNet. The second
+      is widened: the paper's WRN-18 with factor 1.5, whose printed name would
+      not tell it from one for CIFAR.
+    - `PreActResNet-164`, `CifarResNet-110`: thin and deep, for small images.
 
     Args:
-        notation: `WRN-depth-width`, with `-B(M)` after it for another block
-            than B(3,3).
+        notation: the name.
         **arguments: passed to the builder, which rejects unknown ones.
 
     Returns:
         A functional `keras.Model` that gives logits.
 
     Raises:
-        ValueError: if the notation cannot be read, or from the builder.
+        ValueError: if the name cannot be read, or from the builder.
 
     Example:
         >>> model = from_notation("WRN-40-2-B(3,1,3)", num_classes=100)
 
     Reference:
         Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146,
-        section 2 ("WRN-n-k" and "B(M)").
+        section 2 ("WRN-n-k" and "B(M)") and section 3.1.
     """
-    match = _WRN.fullmatch(notation)
-    if match is None:
-        raise ValueError(
-            "`notation` must read WRN-depth-width or WRN-depth-width-B(M), "
-            "for example WRN-28-10 or WRN-40-2-B(3,1,3). "
-            f"Received: notation={notation!r}."
-        )
-    depth, width, block = match.groups()
-    if block is not None:
-        arguments["block"] = block
-    return WRN(int(depth), int(width), **arguments)
+    for pattern, build in _PATTERNS.items():
+        match = re.fullmatch(pattern, notation)
+        if match:
+            return build(*match.groups(), **arguments)
+    raise ValueError(
+        "`notation` must read like WRN-28-10, WRN-40-2-B(3,1,3), "
+        "WRN-50-2-bottleneck, ResNet-50, ResNet-18-1.5, PreActResNet-164 or "
+        f"CifarResNet-110. Received: notation={notation!r}."
+    )
+
+
+def _wrn(depth, width, block, **arguments):
+    if block is None:
+        return WRN(int(depth), int(width), **arguments)
+    # Not `arguments["block"] = block`: naming it twice is an error.
+    return WRN(int(depth), int(width), block=block, **arguments)
+
+
+def _resnet(depth, width, **arguments):
+    return ResNet(int(depth), float(width or 1), **arguments)
+
+
+_PATTERNS = {
+    r"WRN-(\d+)-(\d+)(?:-(B\([\d, ]+\)))?": _wrn,
+    rf"WRN-(\d+)-{_NUMBER}-bottleneck": _resnet,
+    rf"ResNet-(\d+)(?:-{_NUMBER})?": _resnet,
+    r"PreActResNet-(\d+)": lambda depth, **k: PreActResNet(int(depth), **k),
+    r"CifarResNet-(\d+)": lambda depth, **k: CifarResNet(int(depth), **k),
+}

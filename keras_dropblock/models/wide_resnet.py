@@ -1,17 +1,12 @@
 """Wide ResNets for small images (CIFAR, SVHN)."""
 
-import numbers
 import re
 
 import keras
 
-from keras_dropblock.layers.residual import (
-    PreActivationBlock,
-    batch_norm,
-    conv2d,
-)
-
-GROUPS = (1, 2, 3)
+from keras_dropblock.layers.convolution import batch_norm, conv2d
+from keras_dropblock.layers.residual import PreActivationBlock
+from keras_dropblock.models.groups import check_int, logits, residual_groups
 
 
 def WRN(
@@ -22,9 +17,12 @@ def WRN(
     num_classes=10,
     input_shape=(32, 32, 3),
     dropout=0.0,
+    spatial_dropout=0.0,
+    survival_prob=1.0,
     keep_prob=1.0,
     block_size=7,
     dropblock_groups=(2, 3),
+    dropblock_skip=True,
     weights=None,
     name=None,
 ):
@@ -49,9 +47,14 @@ def WRN(
         input_shape: shape of an image; height and width may be None.
         dropout: rate of Dropout between the convs of a block, in [0, 1). The
             paper uses 0.3 for CIFAR and 0.4 for SVHN.
+        spatial_dropout: rate of SpatialDropout2D in the same places.
+        survival_prob: of the last block under stochastic depth, in (0, 1];
+            it falls linearly with depth. 1.0 adds no such layer.
         keep_prob: DropBlock's, in [0, 1]. 1.0 adds no DropBlock layer.
         block_size: DropBlock's, in units of the feature map, int >= 1.
         dropblock_groups: groups that have DropBlock, among 1, 2 and 3.
+        dropblock_skip: whether it stands on the shortcuts too, or in the
+            conv branches alone.
         weights: path of a `.weights.h5` file of this network, with or without
             DropBlock, or None.
         name: name of the model, or None for `wrn_depth_width`.
@@ -66,8 +69,6 @@ def WRN(
 
     Example:
         >>> model = WRN(28, 10, keep_prob=0.9)
-        >>> model.count_params()
-        36479206
 
     Reference:
         Zagoruyko and Komodakis 2016, "Wide Residual Networks",
@@ -77,38 +78,30 @@ def WRN(
     """
     kernel_sizes = _parse_block(block)
     blocks = _blocks_per_group(depth, kernel_sizes)
-    _check_int("width", width)
-    _check_int("num_classes", num_classes)
-    rates = _drop_rates(keep_prob, dropblock_groups)
-    data_format = keras.config.image_data_format()
+    check_int("width", width)
 
     inputs = keras.Input(input_shape, name="image")
     x = conv2d(16, 3, name="stem")(inputs)
-    for group in GROUPS:
-        for i in range(1, blocks + 1):
-            x = PreActivationBlock(
-                16 * width * 2 ** (group - 1),
-                kernel_sizes,
-                strides=2 if group > 1 and i == 1 else 1,
-                dropout=dropout,
-                keep_prob=1.0 - rates[group],
-                block_size=block_size,
-                name=f"group{group}_block{i}",
-            )(x)
-        x = keras.layers.Identity(name=f"group{group}")(x)
-    x = batch_norm(data_format, name="bn")(x)
+    x = residual_groups(
+        x,
+        PreActivationBlock,
+        [blocks] * 3,
+        strides=(1, 2, 2),
+        block_arguments=lambda group: {
+            "filters": 16 * width * 2 ** (group - 1),
+            "kernel_sizes": kernel_sizes,
+            "dropout": dropout,
+            "spatial_dropout": spatial_dropout,
+            "block_size": block_size,
+            "dropblock_skip": dropblock_skip,
+        },
+        keep_prob=keep_prob,
+        dropblock_groups=dropblock_groups,
+        survival_prob=survival_prob,
+    )
+    x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    # U(-1/sqrt(fan_in), 1/sqrt(fan_in)), Torch's default for linear layers;
-    # float32, so that the loss is exact under mixed precision.
-    outputs = keras.layers.Dense(
-        num_classes,
-        kernel_initializer=keras.initializers.VarianceScaling(
-            1 / 3, mode="fan_in", distribution="uniform"
-        ),
-        dtype="float32",
-        name="logits",
-    )(x)
+    outputs = logits(x, num_classes)
     model = keras.Model(inputs, outputs, name=name or f"wrn_{depth}_{width}")
     if weights is not None:
         model.load_weights(weights)
@@ -145,7 +138,7 @@ def _blocks_per_group(depth, kernel_sizes):
     table 2 have the number of parameters that is printed there.
     """
     step = 3 * len(kernel_sizes) if set(kernel_sizes) == {3} else 6
-    _check_int("depth", depth)
+    check_int("depth", depth)
     blocks, rest = divmod(depth - 4, step)
     if blocks < 1 or rest:
         below = step * max(blocks, 1) + 4
@@ -156,36 +149,3 @@ def _blocks_per_group(depth, kernel_sizes):
             f"Did you mean {' or '.join(map(str, nearest))}?"
         )
     return blocks
-
-
-def _drop_rates(keep_prob, dropblock_groups):
-    """Drop rate of each group: in the last full, else a quarter of the next."""
-    unknown = set(dropblock_groups) - set(GROUPS)
-    if unknown:
-        raise ValueError(
-            f"`dropblock_groups` must be among {GROUPS}. Received: "
-            f"dropblock_groups={tuple(dropblock_groups)}."
-        )
-    if not 0.0 <= keep_prob <= 1.0:
-        raise ValueError(
-            "`keep_prob` must be in [0, 1], the fraction of units to keep. "
-            f"Received: keep_prob={keep_prob!r}."
-        )
-    return {
-        group: (1.0 - keep_prob) / 4 ** (GROUPS[-1] - group)
-        if group in dropblock_groups
-        else 0.0
-        for group in GROUPS
-    }
-
-
-def _check_int(argument, value):
-    if (
-        not isinstance(value, numbers.Integral)
-        or isinstance(value, bool)
-        or value < 1
-    ):
-        raise ValueError(
-            f"`{argument}` must be an integer >= 1. "
-            f"Received: {argument}={value!r}."
-        )

@@ -1,0 +1,78 @@
+"""DropBlock left on outside training: the robustness experiment."""
+
+import contextlib
+
+from keras_dropblock.layers.dropblock import (
+    DropBlock,
+    check_block_size,
+    check_keep_prob,
+)
+
+
+def dropblock_layers(model):
+    """All DropBlock layers of a model or layer, at any depth, in order."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, DropBlock)
+    ]
+
+
+@contextlib.contextmanager
+def dropblock_at_inference(model, keep_prob, block_size=None):
+    """Leave DropBlock on outside training: a context for one experiment.
+
+    Layers keep the ratio of their drop rates: the one that drops most gets
+    `keep_prob`, one built for a quarter of its rate drops a quarter. To test
+    a network that was trained without DropBlock, load its weights into the
+    same network built with it.
+
+    Args:
+        model: a model with DropBlock layers. Its compiled `evaluate` and
+            `predict` functions are discarded on entry and on exit. A
+            `tf.function` or `jax.jit` of your own must be traced inside.
+        keep_prob: fraction of units to keep at inference, in [0, 1].
+        block_size: side of a dropped block, int >= 1, or None for each
+            layer's own.
+
+    Raises:
+        ValueError: if the model has no DropBlock layer, or an argument is out
+            of its range.
+
+    Example:
+        >>> with dropblock_at_inference(model, keep_prob=0.7, block_size=1):
+        ...     model.evaluate(x_test, y_test)
+
+    Reference:
+        Ghiasi et al. 2018, section 4.1.3 and figure 5.
+    """
+    layers = dropblock_layers(model)
+    if not layers:
+        raise ValueError(
+            "`model` has no DropBlock layer to leave on. Build the same "
+            "network with keep_prob < 1 and load the weights into it. "
+            f"Received: model={model.name!r}."
+        )
+    drop_rate = 1.0 - check_keep_prob(keep_prob)
+    if block_size is not None:
+        block_size = check_block_size(block_size)
+    most = max(1.0 - layer.final_keep_prob for layer in layers)
+    try:
+        for layer in layers:
+            share = (1.0 - layer.final_keep_prob) / most if most else 1.0
+            layer._at_inference = (
+                1.0 - drop_rate * share,
+                block_size or layer.block_size,
+            )
+        _discard_compiled_inference(model)
+        yield
+    finally:
+        for layer in layers:
+            layer._at_inference = None
+        _discard_compiled_inference(model)
+
+
+def _discard_compiled_inference(model):
+    for function in ("test_function", "predict_function"):
+        if hasattr(model, function):
+            setattr(model, function, None)

@@ -1,0 +1,83 @@
+"""Convolution and normalisation as the papers' code has them."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class SymmetricConv2D(keras.layers.Conv2D):
+    """A convolution that pads as the papers' code does, alike on every side.
+
+    On an even map with a stride of 2, `padding="same"` pads one unit at the
+    bottom and right alone; Torch pads one on every side. Sizes are the same,
+    the places that the kernel looks at are not, so weights trained with one
+    are a little off with the other.
+
+    Arguments are those of `keras.layers.Conv2D` less `padding`. Kernels must
+    have odd sides.
+
+    Output shape:
+        `ceil(size / strides)` on each spatial axis, as with `"same"`.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+        # Without a stride, "same" is symmetric, and one operation less.
+        padding = "same" if strides == 1 or kernel_size == 1 else "valid"
+        kwargs["padding"] = padding
+        super().__init__(filters, kernel_size, strides=strides, **kwargs)
+
+    def call(self, inputs):
+        if self.padding == "valid":
+            pads = [((k - 1) // 2, (k - 1) // 2) for k in self.kernel_size]
+            first = 1 if self.data_format == "channels_last" else 2
+            all_pads = [(0, 0)] * 4
+            all_pads[first : first + 2] = pads
+            inputs = keras.ops.pad(inputs, all_pads)
+        return super().call(inputs)
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        first = 1 if self.data_format == "channels_last" else 2
+        for axis, stride in zip((first, first + 1), self.strides, strict=True):
+            if shape[axis] is not None:
+                shape[axis] = -(-shape[axis] // stride)
+        shape[-1 if self.data_format == "channels_last" else 1] = self.filters
+        return tuple(shape)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("padding")
+        config["kernel_size"] = self.kernel_size[0]
+        config["strides"] = self.strides[0]
+        return config
+
+
+def conv2d(filters, kernel_size, strides=1, **kwargs):
+    """A convolution of a residual network: no bias, untruncated He init.
+
+    Reference:
+        He et al. 2015, https://arxiv.org/abs/1502.01852, section 2.2 (fan-in).
+    """
+    return SymmetricConv2D(
+        filters,
+        kernel_size,
+        strides,
+        use_bias=False,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            2.0, mode="fan_in", distribution="untruncated_normal"
+        ),
+        **kwargs,
+    )
+
+
+def batch_norm(data_format, **kwargs):
+    """Batch normalisation with Torch's constants, as the papers' code has.
+
+    Torch's momentum 0.1 is Keras's 0.9. Deviation: the original code starts
+    gamma from U(0, 1); here it starts from 1.
+    """
+    return keras.layers.BatchNormalization(
+        axis=-1 if data_format == "channels_last" else 1,
+        momentum=0.9,
+        epsilon=1e-5,
+        **kwargs,
+    )

@@ -1,0 +1,130 @@
+"""Dropout, SpatialDropout2D and stochastic depth, apart on every replica.
+
+Keras's own draw the same mask on every replica of `tf.distribute`, whose
+seed generators have one state. These draw as DropBlock does.
+"""
+
+import keras
+
+from keras_dropblock.layers import masks
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class Dropout(keras.layers.Dropout):
+    """`keras.layers.Dropout` with a mask of its own on each replica."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        shape = keras.ops.shape(inputs)
+        return masks.drop_alike(inputs, self.rate, shape, self.seed_generator)
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class SpatialDropout2D(keras.layers.SpatialDropout2D):
+    """`keras.layers.SpatialDropout2D`, drawn apart on each replica."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        batch, *rest = keras.ops.shape(inputs)
+        if self.data_format == "channels_last":
+            shape = (batch, 1, 1, rest[-1])
+        else:
+            shape = (batch, rest[0], 1, 1)
+        return masks.drop_alike(inputs, self.rate, shape, self.seed_generator)
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class StochasticDepth(keras.Layer):
+    """Drops a whole residual branch, sample by sample, during training.
+
+    Also known as DropPath. A branch that survives is divided by
+    `survival_prob`, so inference needs no scaling; the paper multiplies at
+    inference instead, which is the same in expectation.
+
+    Args:
+        survival_prob: probability that a sample keeps the branch, in (0, 1].
+        seed: int, or None for a random one.
+
+    Call arguments:
+        inputs: output of the branch, before it is added to the shortcut.
+        training: whether to drop.
+
+    Input shape:
+        Any, with the batch first.
+
+    Output shape:
+        The shape of the input.
+
+    Raises:
+        ValueError: for a `survival_prob` outside (0, 1].
+
+    Reference:
+        Huang et al. 2016, https://arxiv.org/abs/1603.09382, section 3.
+    """
+
+    def __init__(self, survival_prob, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.survival_prob = check_survival_prob(survival_prob)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        batch = keras.ops.shape(inputs)[0]
+        shape = (batch, *[1] * (len(inputs.shape) - 1))
+        return masks.drop_alike(
+            inputs, 1.0 - self.survival_prob, shape, self.seed_generator
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "survival_prob": self.survival_prob,
+            "seed": self.seed,
+        }
+
+
+def survival_probs(survival_prob, blocks):
+    """Linear decay: the first block survives almost surely, the last least.
+
+    Args:
+        survival_prob: of the last block, in (0, 1].
+        blocks: number of residual blocks in the network.
+
+    Returns:
+        A list, `1 - l / blocks * (1 - survival_prob)` for l = 1 ... blocks.
+
+    Reference:
+        Huang et al. 2016, equation 4.
+    """
+    check_survival_prob(survival_prob)
+    return [
+        1.0 - block / blocks * (1.0 - survival_prob)
+        for block in range(1, blocks + 1)
+    ]
+
+
+def check_survival_prob(survival_prob):
+    if not masks.is_number(survival_prob) or not 0.0 < survival_prob <= 1.0:
+        raise ValueError(
+            "`survival_prob` must be in (0, 1], the probability that a sample "
+            "keeps the branch (not the rate to drop). "
+            f"Received: survival_prob={survival_prob!r}."
+        )
+    return float(survival_prob)
+
+
+def check_rate(argument, rate):
+    if not masks.is_number(rate) or not 0.0 <= rate < 1.0:
+        raise ValueError(
+            f"`{argument}` must be in [0, 1), the fraction of units to drop. "
+            f"Received: {argument}={rate!r}."
+        )
+    return float(rate)

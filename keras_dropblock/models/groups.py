@@ -1,0 +1,107 @@
+"""What the builders share: the options of groups and blocks."""
+
+import keras
+
+from keras_dropblock.layers import masks
+from keras_dropblock.layers.dropblock import check_keep_prob
+from keras_dropblock.layers.dropout import survival_probs
+
+
+def residual_groups(
+    x,
+    block,
+    blocks,
+    *,
+    strides,
+    block_arguments,
+    keep_prob,
+    dropblock_groups,
+    survival_prob,
+):
+    """Stack blocks in groups, each with the regularisation of its place.
+
+    Group g's output has the layer name `group{g}`, its i-th block
+    `group{g}_block{i}`.
+
+    Args:
+        x: symbolic input of the first group.
+        block: class of the blocks.
+        blocks: number of blocks in each group.
+        strides: stride of each group's first block.
+        block_arguments: function from the group's number, from 1, to the
+            arguments of its blocks that do not depend on the place.
+        keep_prob: DropBlock's in the last group, in [0, 1]; each group before
+            it drops at a quarter of the next one's rate.
+        dropblock_groups: groups that have DropBlock, or None for the last two.
+        survival_prob: stochastic depth's in the last block, in (0, 1].
+
+    Returns:
+        Symbolic output of the last group.
+
+    Reference:
+        The quarter: `dropblock_groups` of the DropBlock paper's code
+        (tensorflow/tpu, models/official/resnet/resnet_main.py).
+    """
+    last = len(blocks)
+    rates = drop_rates(keep_prob, dropblock_groups, last)
+    survival = iter(survival_probs(survival_prob, sum(blocks)))
+    for group in range(1, last + 1):
+        for i in range(1, blocks[group - 1] + 1):
+            x = block(
+                strides=strides[group - 1] if i == 1 else 1,
+                keep_prob=1.0 - rates[group],
+                survival_prob=next(survival),
+                name=f"group{group}_block{i}",
+                **block_arguments(group),
+            )(x)
+        x = keras.layers.Identity(name=f"group{group}")(x)
+    return x
+
+
+def drop_rates(keep_prob, dropblock_groups, last):
+    """Drop rate of each group: in the last full, else a quarter of the next."""
+    groups = range(1, last + 1)
+    if dropblock_groups is None:
+        dropblock_groups = (last - 1, last)
+    if not isinstance(dropblock_groups, list | tuple) or set(
+        dropblock_groups
+    ) - set(groups):
+        raise ValueError(
+            "`dropblock_groups` must be a tuple of some of "
+            f"{tuple(groups)}. Received: "
+            f"dropblock_groups={dropblock_groups!r}."
+        )
+    drop_rate = 1.0 - check_keep_prob(keep_prob)
+    return {
+        group: drop_rate / 4 ** (last - group)
+        if group in dropblock_groups
+        else 0.0
+        for group in groups
+    }
+
+
+def check_int(argument, value):
+    if not masks.is_positive_int(value):
+        raise ValueError(
+            f"`{argument}` must be an integer >= 1. "
+            f"Received: {argument}={value!r}."
+        )
+
+
+def logits(x, num_classes):
+    """Global average pooling and a dense layer.
+
+    The kernel starts from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), Torch's default
+    for linear layers; float32, so that the loss is exact under mixed
+    precision.
+    """
+    check_int("num_classes", num_classes)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            1 / 3, mode="fan_in", distribution="uniform"
+        ),
+        dtype="float32",
+        name="logits",
+    )(x)

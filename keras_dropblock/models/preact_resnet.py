@@ -1,0 +1,96 @@
+"""Pre-activation ResNets for CIFAR: thin and very deep."""
+
+import keras
+
+from keras_dropblock.layers.convolution import batch_norm, conv2d
+from keras_dropblock.layers.residual import PreActivationBlock
+from keras_dropblock.models.groups import check_int, logits, residual_groups
+
+
+def PreActResNet(
+    depth,
+    *,
+    bottleneck=None,
+    num_classes=10,
+    input_shape=(32, 32, 3),
+    dropout=0.0,
+    spatial_dropout=0.0,
+    survival_prob=1.0,
+    keep_prob=1.0,
+    block_size=7,
+    dropblock_groups=(2, 3),
+    dropblock_skip=True,
+    weights=None,
+    name=None,
+):
+    """Pre-activation ResNet for CIFAR: 110, 164 and 1001 layers.
+
+    What the Wide ResNet paper sets its wide networks against. Three groups of
+    16, 32 and 64 channels of basic blocks, or of bottlenecks whose output has
+    four times as many.
+
+    Args:
+        depth: `6n + 2` for basic blocks (110), `9n + 2` for bottlenecks (164,
+            1001).
+        bottleneck: the kind of block; None: bottlenecks from 164 layers on,
+            as in the paper.
+        Others as in `WRN`.
+
+    Returns:
+        A functional `keras.Model` from normalised images to logits.
+
+    Raises:
+        ValueError: for a depth that does not fit, or an argument out of its
+            range.
+
+    Example:
+        >>> model = PreActResNet(164, survival_prob=0.5)
+
+    Reference:
+        He et al. 2016, https://arxiv.org/abs/1603.05027, tables 2 and 4.
+    """
+    check_int("depth", depth)
+    if bottleneck is None:
+        bottleneck = depth >= 164
+    step = 9 if bottleneck else 6
+    blocks, rest = divmod(depth - 2, step)
+    if blocks < 1 or rest:
+        below = step * max(blocks, 1) + 2
+        kind = "bottlenecks" if bottleneck else "basic blocks"
+        raise ValueError(
+            f"`depth` must be {step}n + 2 for {kind}. Received: "
+            f"depth={depth}. Did you mean {below} or {below + step}?"
+        )
+
+    def block_arguments(group):
+        channels = 16 * 2 ** (group - 1)
+        return {
+            "filters": 4 * channels if bottleneck else channels,
+            "inner_filters": channels,
+            "kernel_sizes": (1, 3, 1) if bottleneck else (3, 3),
+            "dropout": dropout,
+            "spatial_dropout": spatial_dropout,
+            "block_size": block_size,
+            "dropblock_skip": dropblock_skip,
+        }
+
+    inputs = keras.Input(input_shape, name="image")
+    x = conv2d(16, 3, name="stem")(inputs)
+    x = residual_groups(
+        x,
+        PreActivationBlock,
+        [blocks] * 3,
+        strides=(1, 2, 2),
+        block_arguments=block_arguments,
+        keep_prob=keep_prob,
+        dropblock_groups=dropblock_groups,
+        survival_prob=survival_prob,
+    )
+    x = batch_norm(keras.config.image_data_format(), name="bn")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    model = keras.Model(
+        inputs, logits(x, num_classes), name=name or f"preact_resnet_{depth}"
+    )
+    if weights is not None:
+        model.load_weights(weights)
+    return model

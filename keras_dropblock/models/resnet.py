@@ -1,0 +1,204 @@
+"""Post-activation ResNets: the ImageNet family, and ResNet-110 for CIFAR."""
+
+import keras
+
+from keras_dropblock.layers.convolution import batch_norm, conv2d
+from keras_dropblock.layers.residual import PostActivationBlock
+from keras_dropblock.models.groups import check_int, logits, residual_groups
+
+# Blocks in each group, and whether they are bottlenecks.
+DEPTHS = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+
+
+def ResNet(
+    depth,
+    width=1,
+    *,
+    num_classes=1000,
+    input_shape=(224, 224, 3),
+    dropout=0.0,
+    spatial_dropout=0.0,
+    survival_prob=1.0,
+    keep_prob=1.0,
+    block_size=7,
+    dropblock_groups=(3, 4),
+    dropblock_skip=True,
+    zero_init=False,
+    weights=None,
+    name=None,
+):
+    """ResNet or Wide ResNet for ImageNet, after activation.
+
+    `ResNet(50)` is ResNet-50, `ResNet(18, 1.5)` WRN-18 with widening factor
+    1.5, `ResNet(50, 2)` WRN-50-2-bottleneck. Basic blocks (18, 34) are
+    widened as a whole, bottlenecks (50, 101, 152) inside alone, so that their
+    output keeps 256, 512, 1024 and 2048 channels. The stem has 64 channels
+    always.
+
+    DropBlock stands at the four places of a bottleneck, in groups 3 and 4 at
+    a quarter and at the whole of the rate, as for the DropBlock paper's
+    ResNet-50 (78.13 % top-1 on ImageNet with keep_prob 0.9, block_size 7).
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        width: factor of the channels, > 0, with whole channels as result.
+        num_classes: number of logits.
+        input_shape: shape of an image; height and width may be None.
+        dropout: rate of Dropout between the convs of a block, in [0, 1).
+        spatial_dropout: rate of SpatialDropout2D in the same places.
+        survival_prob: of the last block under stochastic depth, in (0, 1].
+        keep_prob: DropBlock's, in [0, 1]. 1.0 adds no DropBlock layer.
+        block_size: DropBlock's, in units of the feature map, int >= 1.
+        dropblock_groups: groups that have DropBlock, among 1 to 4.
+        dropblock_skip: whether it stands on the shortcuts too, or in the
+            conv branches alone.
+        zero_init: whether the last BN of each block starts with gamma 0.
+        weights: path of a `.weights.h5` file of this network, or None.
+        name: name of the model, or None for one like `resnet_50_2`.
+
+    Returns:
+        A functional `keras.Model` from normalised images to logits.
+
+    Raises:
+        ValueError: for another depth, a width that gives broken channels, an
+            unknown group, or an argument out of its range.
+
+    Example:
+        >>> model = ResNet(50, 2, keep_prob=0.9)  # WRN-50-2-bottleneck
+
+    Reference:
+        He et al. 2015, https://arxiv.org/abs/1512.03385, table 1, with the
+        stride on the 3x3 conv; Zagoruyko and Komodakis 2016, section 3.1 and
+        tables 7 and 8; Ghiasi et al. 2018, section 4.1.
+    """
+    if depth not in DEPTHS:
+        nearest = min(DEPTHS, key=lambda known: abs(known - depth))
+        raise ValueError(
+            f"`depth` must be one of {tuple(DEPTHS)}. Received: "
+            f"depth={depth!r}. Did you mean {nearest}?"
+        )
+    blocks, bottleneck = DEPTHS[depth]
+    if not (width > 0 and 64 * width == int(64 * width)):
+        raise ValueError(
+            "`width` must be a factor > 0 that gives whole channels, 64 * "
+            f"width. Received: width={width!r}."
+        )
+
+    def block_arguments(group):
+        channels = 64 * 2 ** (group - 1)
+        wide = int(channels * width)
+        return {
+            "filters": 4 * channels if bottleneck else wide,
+            "inner_filters": wide,
+            "kernel_sizes": (1, 3, 1) if bottleneck else (3, 3),
+            "dropout": dropout,
+            "spatial_dropout": spatial_dropout,
+            "block_size": block_size,
+            "dropblock_skip": dropblock_skip,
+            "zero_init": zero_init,
+        }
+
+    inputs = keras.Input(input_shape, name="image")
+    x = conv2d(64, 7, 2, name="stem")(inputs)
+    x = batch_norm(keras.config.image_data_format(), name="bn")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    # Behind a ReLU zeros pad a maximum as minus infinity does.
+    x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
+    x = keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+    x = residual_groups(
+        x,
+        PostActivationBlock,
+        blocks,
+        strides=(1, 2, 2, 2),
+        block_arguments=block_arguments,
+        keep_prob=keep_prob,
+        dropblock_groups=dropblock_groups,
+        survival_prob=survival_prob,
+    )
+    default = f"resnet_{depth}" + (f"_{width:g}" if width != 1 else "")
+    model = keras.Model(
+        inputs,
+        logits(x, num_classes),
+        name=name or default.replace(".", "p"),
+    )
+    if weights is not None:
+        model.load_weights(weights)
+    return model
+
+
+def CifarResNet(
+    depth,
+    *,
+    num_classes=10,
+    input_shape=(32, 32, 3),
+    dropout=0.0,
+    spatial_dropout=0.0,
+    survival_prob=1.0,
+    keep_prob=1.0,
+    block_size=7,
+    dropblock_groups=(2, 3),
+    dropblock_skip=True,
+    weights=None,
+    name=None,
+):
+    """The original ResNet for CIFAR: ResNet-110 and its shallower kin.
+
+    Three groups of 16, 32 and 64 channels of basic blocks; shortcuts have no
+    parameters (option A). Thin and deep: what Wide ResNets are compared with,
+    and what stochastic depth was made for.
+
+    Args:
+        depth: `6n + 2`: 20, 32, 44, 56, 110, 1202.
+        Others as in `WRN`.
+
+    Returns:
+        A functional `keras.Model` from normalised images to logits.
+
+    Raises:
+        ValueError: for a depth that does not fit, or an argument out of its
+            range.
+
+    Reference:
+        He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
+    """
+    check_int("depth", depth)
+    blocks, rest = divmod(depth - 2, 6)
+    if blocks < 1 or rest:
+        below = 6 * max(blocks, 1) + 2
+        raise ValueError(
+            "`depth` must be 6n + 2 (20, 32, 44, 56, 110). Received: "
+            f"depth={depth}. Did you mean {below} or {below + 6}?"
+        )
+    inputs = keras.Input(input_shape, name="image")
+    x = conv2d(16, 3, name="stem")(inputs)
+    x = batch_norm(keras.config.image_data_format(), name="bn")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = residual_groups(
+        x,
+        PostActivationBlock,
+        [blocks] * 3,
+        strides=(1, 2, 2),
+        block_arguments=lambda group: {
+            "filters": 16 * 2 ** (group - 1),
+            "dropout": dropout,
+            "spatial_dropout": spatial_dropout,
+            "block_size": block_size,
+            "dropblock_skip": dropblock_skip,
+            "projection": False,
+        },
+        keep_prob=keep_prob,
+        dropblock_groups=dropblock_groups,
+        survival_prob=survival_prob,
+    )
+    model = keras.Model(
+        inputs, logits(x, num_classes), name=name or f"cifar_resnet_{depth}"
+    )
+    if weights is not None:
+        model.load_weights(weights)
+    return model
