@@ -1,8 +1,16 @@
 """Builders: functional Keras models that give logits."""
 
+from keras_dropblock.models import torch_weights
 from keras_dropblock.models.notation import from_notation
 from keras_dropblock.models.preact_resnet import PreActResNet
 from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
 
-__all__ = ["WRN", "CifarResNet", "PreActResNet", "ResNet", "from_notation"]
+__all__ = [
+    "WRN",
+    "CifarResNet",
+    "PreActResNet",
+    "ResNet",
+    "from_notation",
+    "torch_weights",
+]
