@@ -39,8 +39,8 @@ test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
 
 test-backends: $(VENV)/.backends
-	KERAS_BACKEND=jax $(PYTEST) $(BACKEND_TESTS)
-	KERAS_BACKEND=torch $(PYTEST) $(BACKEND_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) -m "not slow" $(BACKEND_TESTS)
+	KERAS_BACKEND=torch $(PYTEST) -m "not slow" $(BACKEND_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

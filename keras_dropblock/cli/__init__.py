@@ -18,7 +18,6 @@ def run(command):
     Exit status 2 for an error in recipe, data or work directory, as for a
     wrong flag.
     """
-
     flag_values = flags.FLAGS
     for module in (command.__module__, __name__):
         # Else --help would list only what the script itself defines: nothing.

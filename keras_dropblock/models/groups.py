@@ -88,8 +88,8 @@ def check_int(argument, value):
         )
 
 
-def logits(x, num_classes):
-    """Global average pooling and a dense layer.
+def classifier(inputs, x, num_classes, *, name, weights):
+    """A model with global average pooling and a dense layer on its last map.
 
     The kernel starts from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), Torch's default
     for linear layers; float32, so that the loss is exact under mixed
@@ -97,7 +97,7 @@ def logits(x, num_classes):
     """
     check_int("num_classes", num_classes)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.layers.Dense(
+    logits = keras.layers.Dense(
         num_classes,
         kernel_initializer=keras.initializers.VarianceScaling(
             1 / 3, mode="fan_in", distribution="uniform"
@@ -105,3 +105,7 @@ def logits(x, num_classes):
         dtype="float32",
         name="logits",
     )(x)
+    model = keras.Model(inputs, logits, name=name)
+    if weights is not None:
+        model.load_weights(weights)
+    return model

@@ -4,7 +4,7 @@ import keras
 
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.residual import PreActivationBlock
-from keras_dropblock.models.groups import check_int, logits, residual_groups
+from keras_dropblock.models.groups import check_int, classifier, residual_groups
 
 
 def PreActResNet(
@@ -88,9 +88,5 @@ def PreActResNet(
     )
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
-    model = keras.Model(
-        inputs, logits(x, num_classes), name=name or f"preact_resnet_{depth}"
-    )
-    if weights is not None:
-        model.load_weights(weights)
-    return model
+    name = name or f"preact_resnet_{depth}"
+    return classifier(inputs, x, num_classes, name=name, weights=weights)

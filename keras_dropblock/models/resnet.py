@@ -4,7 +4,7 @@ import keras
 
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.residual import PostActivationBlock
-from keras_dropblock.models.groups import check_int, logits, residual_groups
+from keras_dropblock.models.groups import check_int, classifier, residual_groups
 
 # Blocks in each group, and whether they are bottlenecks.
 DEPTHS = {
@@ -121,15 +121,10 @@ def ResNet(
         dropblock_groups=dropblock_groups,
         survival_prob=survival_prob,
     )
-    default = f"resnet_{depth}" + (f"_{width:g}" if width != 1 else "")
-    model = keras.Model(
-        inputs,
-        logits(x, num_classes),
-        name=name or default.replace(".", "p"),
-    )
-    if weights is not None:
-        model.load_weights(weights)
-    return model
+    if name is None:
+        name = f"resnet_{depth}" + (f"_{width:g}" if width != 1 else "")
+        name = name.replace(".", "p")
+    return classifier(inputs, x, num_classes, name=name, weights=weights)
 
 
 def CifarResNet(
@@ -196,9 +191,5 @@ def CifarResNet(
         dropblock_groups=dropblock_groups,
         survival_prob=survival_prob,
     )
-    model = keras.Model(
-        inputs, logits(x, num_classes), name=name or f"cifar_resnet_{depth}"
-    )
-    if weights is not None:
-        model.load_weights(weights)
-    return model
+    name = name or f"cifar_resnet_{depth}"
+    return classifier(inputs, x, num_classes, name=name, weights=weights)

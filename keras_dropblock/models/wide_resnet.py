@@ -6,7 +6,7 @@ import keras
 
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.residual import PreActivationBlock
-from keras_dropblock.models.groups import check_int, logits, residual_groups
+from keras_dropblock.models.groups import check_int, classifier, residual_groups
 
 
 def WRN(
@@ -101,11 +101,8 @@ def WRN(
     )
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
-    outputs = logits(x, num_classes)
-    model = keras.Model(inputs, outputs, name=name or f"wrn_{depth}_{width}")
-    if weights is not None:
-        model.load_weights(weights)
-    return model
+    name = name or f"wrn_{depth}_{width}"
+    return classifier(inputs, x, num_classes, name=name, weights=weights)
 
 
 # The blocks of the paper's table 2; those of its table 3 are 3s alone.
