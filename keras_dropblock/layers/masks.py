@@ -116,10 +116,10 @@ def bernoulli(shape, probability, seed_generator):
     On TensorFlow this is not `keras.random`, for three reasons. Under
     `tf.distribute` a SeedGenerator has the same state on every replica, and
     all replicas would drop the same units: the replica's number is folded
-    into the seed. XLA compiles TensorFlow's default generator for CPUs about
-    100 times slower than Philox. And Philox gives the same bits, though not
-    the same floats, with and without XLA: bits are compared, so a seed has
-    the same masks in every mode.
+    into the seed. XLA compiles TensorFlow's default generator for CPUs to
+    something far slower than Philox. And Philox gives the same bits, though
+    not the same floats, with and without XLA: bits are compared, so a seed
+    has the same masks in every mode.
 
     Args:
         shape: shape of the result; sizes may be scalar tensors on TensorFlow.
