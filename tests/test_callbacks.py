@@ -85,8 +85,10 @@ def test_the_log_is_of_the_layers_that_drop_most():
 def test_compiled_steps_drop_what_the_schedule_says(
     jit_compile, steps_per_execution
 ):
-    if keras.backend.backend() == "torch" and jit_compile:
-        pytest.skip("torch.compile does not trace Keras models")
+    if keras.backend.backend() == "torch" and (
+        jit_compile or steps_per_execution > 1
+    ):
+        pytest.skip("Keras on torch neither compiles nor joins steps")
     late = schedules.piecewise_constant([0.5], [0.0, 1.0])
     history = fit(
         model_that_tells_its_drop_rate(
@@ -99,6 +101,9 @@ def test_compiled_steps_drop_what_the_schedule_says(
     assert abs(history["zeros"][1] - 0.5) < 5 * 0.004
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras on torch joins no steps"
+)
 def test_steps_per_execution_does_not_slow_the_schedule():
     probe = Probe()
     model = model_that_tells_its_drop_rate(steps_per_execution=4)
