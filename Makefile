@@ -61,7 +61,7 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.tensorflow: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing keras_dropblock with $(TENSORFLOW) into $(VENV): about 1.5 GB on disk"
+	@echo "Installing keras_dropblock with $(TENSORFLOW) into $(VENV): about 2 GB on disk"
 	$(BIN)/python -m pip install --quiet --editable '.[$(TENSORFLOW)]'
 	@touch $@
 

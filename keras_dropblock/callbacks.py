@@ -46,8 +46,8 @@ class KeepProbScheduler(keras.callbacks.Callback):
         training.
     """
 
-    # A change of keep_prob this small is no change: below one unit in a
-    # 16 x 16 map of 40 channels. An assignment costs up to a millisecond.
+    # A change of keep_prob this small is no change: about one unit in a
+    # 16 x 16 map of 40 channels. An assignment is not free.
     TOLERANCE = 1e-4
 
     def __init__(self, schedule=schedules.linear, total_steps=None):

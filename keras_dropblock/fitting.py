@@ -191,23 +191,21 @@ def _resolve(recipe, splits):
                 f"channels of {recipe.dataset}. Received: "
                 f"{key}={getattr(recipe, key)}."
             )
-    if recipe.batch_size > len(splits.x_train):
-        raise RecipeError(
-            "`batch_size` must not exceed the number of training images, "
-            f"{len(splits.x_train)}. Received: batch_size={recipe.batch_size}."
-        )
     return recipe
 
 
 def _batches(recipe, splits, split, **arguments):
-    return data.Batches(
-        getattr(splits, f"x_{split}"),
-        getattr(splits, f"y_{split}"),
-        len(splits.class_names),
-        recipe.batch_size,
-        data.Normalise(recipe.mean, recipe.std),
-        **arguments,
-    )
+    try:
+        return data.Batches(
+            getattr(splits, f"x_{split}"),
+            getattr(splits, f"y_{split}"),
+            len(splits.class_names),
+            recipe.batch_size,
+            data.Normalise(recipe.mean, recipe.std),
+            **arguments,
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def _check_backend(recipe):
