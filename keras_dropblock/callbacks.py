@@ -138,7 +138,7 @@ class KeepProbScheduler(keras.callbacks.Callback):
 
 
 class EpochOfData(keras.callbacks.Callback):
-    """Tells `data.Batches` which epoch begins, also after a resume."""
+    """Tells `data.batches.Batches` which epoch begins, also after a resume."""
 
     def __init__(self, batches):
         super().__init__()

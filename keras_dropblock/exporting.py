@@ -7,14 +7,14 @@ import shutil
 import keras
 import numpy as np
 
-from keras_dropblock.data import fit_to_size
+from keras_dropblock.data.images import fit_to_size
 
 
 class ExportError(ValueError):
     """A model that cannot be exported; says what to do."""
 
 
-def export(model, out, normalise):
+def export(model, out, normalise, central_part=1.0):
     """Write a model as a SavedModel in TensorFlow Serving's layout.
 
     Three endpoints, each also a signature, all give probabilities
@@ -35,6 +35,8 @@ def export(model, out, normalise):
         out: folder of the model, such as `saved_models/NAME`. The SavedModel
             goes into the next free version below it: 1, 2, ...
         normalise: `data.Normalise` that the model was trained with.
+        central_part: share of an image's shorter side that `serve_bytes`
+            shows the network, in (0, 1]: the recipe's.
 
     Returns:
         Path of the SavedModel, `out/<version>`.
@@ -50,8 +52,8 @@ def export(model, out, normalise):
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{os.getpid()}"
     try:
-        _write(model, normalise, temporary)
-        _check(model, normalise, temporary)
+        _write(model, normalise, central_part, temporary)
+        _check(model, normalise, central_part, temporary)
         path = out / str(_next_version(out))
         temporary.rename(path)
     finally:
@@ -78,7 +80,7 @@ def _next_version(out):
     return max(versions, default=0) + 1
 
 
-def _write(model, normalise, path):
+def _write(model, normalise, central_part, path):
     import tensorflow as tf
 
     _, *size, channels = model.input.shape
@@ -91,7 +93,9 @@ def _write(model, normalise, path):
 
     def serve_bytes(images):
         decoded = tf.map_fn(
-            lambda image: _decode(image, size, channels),
+            lambda image: fit_to_size(
+                _decode(image, channels), size, central_part
+            ),
             images,
             fn_output_signature=tf.TensorSpec((*size, channels), tf.uint8),
         )
@@ -109,7 +113,7 @@ def _write(model, normalise, path):
     archive.write_out(str(path), verbose=False)
 
 
-def _decode(image, size, channels):
+def _decode(image, channels):
     """A JPEG or PNG file as uint8 (height, width, channels)."""
     import tensorflow as tf
 
@@ -128,25 +132,27 @@ def _decode(image, size, channels):
             image, channels=channels, expand_animations=False
         )
     pixels.set_shape((None, None, channels))
-    return fit_to_size(pixels, size)
+    return pixels
 
 
-def _check(model, normalise, path):
+def _check(model, normalise, central_part, path):
     """Compare every endpoint with the model on random images."""
     import tensorflow as tf
 
     shape = (3, *model.input.shape[1:])
     images = np.random.default_rng(0).integers(0, 256, shape, "uint8")
-    floats = normalise(images)
-    logits = model.predict_on_batch(floats)
-    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    files = [tf.io.encode_png(image) for image in images]
+    files = tf.stack([tf.io.encode_png(image) for image in images])
+    seen = np.stack(
+        [fit_to_size(image, shape[1:3], central_part) for image in images]
+    )
     loaded = tf.saved_model.load(str(path))
-    for endpoint, arguments in (
-        (loaded.serve, floats),
-        (loaded.serve_uint8, images),
-        (loaded.serve_bytes, tf.stack(files)),
+    for endpoint, arguments, pixels in (
+        (loaded.serve, normalise(images), images),
+        (loaded.serve_uint8, images, images),
+        (loaded.serve_bytes, files, seen),
     ):
+        logits = model.predict_on_batch(normalise(pixels))
+        expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
         difference = abs(endpoint(arguments).numpy() - expected).max()
         if not difference <= 1e-5:
             raise RuntimeError(

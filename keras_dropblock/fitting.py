@@ -137,15 +137,14 @@ class _Run:
     """All that a recipe stands for, before anything is written."""
 
     recipe: Recipe
-    splits: data.Splits
-    train: data.Batches
-    test: data.Batches
+    splits: object  # `data.sources.Splits`, or `data.photographs.Photographs`
+    train: keras.utils.PyDataset
+    test: keras.utils.PyDataset
     model: keras.Model
 
 
 def _prepare(recipe):
-    splits = _load(recipe)
-    recipe = _resolve(recipe, splits)
+    recipe, splits = _resolve(recipe)
     _check_backend(recipe)
     keras.utils.set_random_seed(recipe.seed)
     train = _batches(
@@ -165,23 +164,36 @@ def _prepare(recipe):
 
 
 def _load(recipe):
-    return data.load(
-        recipe.dataset,
-        data_dir=recipe.data_dir,
-        train_split=recipe.train_split,
-        test_split=recipe.test_split,
-        image_size=recipe.image_size,
+    arguments = {
+        "data_dir": recipe.data_dir,
+        "train_split": recipe.train_split,
+        "test_split": recipe.test_split,
+        "image_size": recipe.image_size,
+    }
+    if not recipe.is_streamed:
+        return data.load(recipe.dataset, **arguments)
+    if recipe.image_size is None:
+        raise RecipeError(
+            "`image_size` must be given with `augmentation` resized_crop_flip "
+            f"(the one of {recipe.dataset}, unless another is set): the side "
+            "of the crops, 224 for ImageNet."
+        )
+    return data.stream(
+        recipe.dataset, **arguments, central_part=recipe.central_part
     )
 
 
-def _resolve(recipe, splits):
+def _resolve(recipe):
     """Fill in what the data set decides, and check what it must fit."""
-    mean, std = data.normalise.constants(recipe.dataset, splits.x_train)
     recipe = dataclasses.replace(
         recipe,
-        mean=recipe.mean or mean,
-        std=recipe.std or std,
         augmentation=recipe.augmentation or usual_augmentation(recipe.dataset),
+    )
+    splits = _load(recipe)
+    published = data.normalise.published(recipe.dataset)
+    mean, std = published or splits.normalisation()
+    recipe = dataclasses.replace(
+        recipe, mean=recipe.mean or mean, std=recipe.std or std
     )
     channels = splits.image_shape[-1]
     for key in ("mean", "std"):
@@ -191,15 +203,13 @@ def _resolve(recipe, splits):
                 f"channels of {recipe.dataset}. Received: "
                 f"{key}={getattr(recipe, key)}."
             )
-    return recipe
+    return recipe, splits
 
 
 def _batches(recipe, splits, split, **arguments):
     try:
-        return data.Batches(
-            getattr(splits, f"x_{split}"),
-            getattr(splits, f"y_{split}"),
-            len(splits.class_names),
+        return splits.batches(
+            split,
             recipe.batch_size,
             data.Normalise(recipe.mean, recipe.std),
             **arguments,
@@ -238,24 +248,28 @@ def _build(recipe, image_shape, num_classes):
         *("dropout", "spatial_dropout", "survival_prob", "keep_prob"),
         *("block_size", "dropblock_groups", "dropblock_skip"),
     )
+    arguments = {option: getattr(recipe, option) for option in options}
+    if recipe.zero_init:  # an argument of post-activation ResNets alone
+        arguments["zero_init"] = True
     try:
         return from_notation(
             recipe.model,
             input_shape=image_shape,
             num_classes=num_classes,
-            **{option: getattr(recipe, option) for option in options},
+            **arguments,
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise RecipeError(f"`model` {recipe.model}: {error}") from error
 
 
 def _compile(model, recipe, steps_per_epoch):
-    couple_weight_decay(model, recipe.weight_decay)
+    couple_weight_decay(model, recipe.weight_decay, norms=recipe.decay_norms)
     rate = step_schedule(
         recipe.learning_rate,
         recipe.learning_rate_drops,
         recipe.learning_rate_factor,
         steps_per_epoch,
+        warmup_epochs=recipe.warmup_epochs,
     )
     backend = keras.backend.backend()
     model.compile(
@@ -339,6 +353,6 @@ def _announce(run, done):
         state = f"is done: all {done} epochs"
     print(
         f"{recipe.model}, {parameters:,} parameters, on {recipe.dataset}: "
-        f"{len(splits.x_train):,} training and {len(splits.x_test):,} test "
+        f"{splits.size('train'):,} training and {splits.size('test'):,} test "
         f"images {splits.image_shape}. The run {state}."
     )

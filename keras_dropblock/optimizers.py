@@ -34,7 +34,7 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, learning_rate * step)
 
 
-def couple_weight_decay(model, weight_decay):
+def couple_weight_decay(model, weight_decay, *, norms=True):
     """Give every trainable variable the L2 loss of Torch's weight decay.
 
     Torch adds `weight_decay * w` to the gradient of each parameter: kernels,
@@ -45,15 +45,20 @@ def couple_weight_decay(model, weight_decay):
     Args:
         model: a built model; its variables' regularizers are replaced.
         weight_decay: Torch's, >= 0. The paper's is 5e-4.
+        norms: whether normalisation's gamma and beta decay too. In the code
+            of the DropBlock paper they do not.
     """
     regularizer = (
         keras.regularizers.L2(weight_decay / 2) if weight_decay else None
     )
     for variable in model.trainable_variables:
-        variable.regularizer = regularizer
+        decays = norms or variable.name not in ("gamma", "beta")
+        variable.regularizer = regularizer if decays else None
 
 
-def step_schedule(learning_rate, drops, factor, steps_per_epoch):
+def step_schedule(
+    learning_rate, drops, factor, steps_per_epoch, *, warmup_epochs=0
+):
     """A learning rate that is multiplied by `factor` as given epochs begin.
 
     Args:
@@ -62,16 +67,55 @@ def step_schedule(learning_rate, drops, factor, steps_per_epoch):
             paper's code drops at 60, 120 and 160: after 59 epochs, not 60.
         factor: the paper's is 0.2.
         steps_per_epoch: optimizer steps in an epoch.
+        warmup_epochs: epochs in which the rate rises linearly from 0, step by
+            step.
 
     Returns:
         A `keras.optimizers.schedules.LearningRateSchedule` of
         `optimizer.iterations`, so that it survives a resumed run; without
-        drops `learning_rate` itself.
+        drops and warm-up `learning_rate` itself.
     """
-    if not drops:
-        return learning_rate
-    # Keras holds a value up to and including its boundary.
-    return keras.optimizers.schedules.PiecewiseConstantDecay(
-        [(epoch - 1) * steps_per_epoch - 1 for epoch in drops],
-        [learning_rate * factor**i for i in range(len(drops) + 1)],
-    )
+    rate = learning_rate
+    if drops:
+        # Keras holds a value up to and including its boundary.
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+            [(epoch - 1) * steps_per_epoch - 1 for epoch in drops],
+            [learning_rate * factor**i for i in range(len(drops) + 1)],
+        )
+    if warmup_epochs:
+        rate = Warmup(rate, warmup_epochs * steps_per_epoch)
+    return rate
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly from 0 to that of a schedule.
+
+    Args:
+        rate: a number, or a `LearningRateSchedule`.
+        steps: optimizer steps of the rise, int >= 1.
+
+    Reference:
+        Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.2.
+    """
+
+    def __init__(self, rate, steps):
+        super().__init__()
+        self.rate = rate
+        self.steps = steps
+
+    def __call__(self, step):
+        rate = self.rate(step) if callable(self.rate) else self.rate
+        rise = ops.cast(step, "float32") / self.steps
+        return rate * ops.minimum(rise, 1.0)
+
+    def get_config(self):
+        return {
+            "rate": keras.saving.serialize_keras_object(self.rate),
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        rate = keras.saving.deserialize_keras_object(config["rate"])
+        return cls(rate, config["steps"])

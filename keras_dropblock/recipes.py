@@ -13,11 +13,13 @@ from keras_dropblock import files, schedules
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("default", "mirrored")
-# Arguments of `data.Batches`: crops from images padded by 4 pixels, flips.
+# Arguments of a data set's `batches`: crops from images padded by 4 pixels,
+# flips. The last is for photographs, which are read from disk as needed.
 AUGMENTATIONS = {
     "none": {"pad": 0, "flip": False},
     "crop": {"pad": 4, "flip": False},
     "crop_flip": {"pad": 4, "flip": True},
+    "resized_crop_flip": {},
 }
 # A mirrored digit is another sign; the Wide ResNet paper leaves SVHN as it is.
 _USUAL_AUGMENTATION = {
@@ -26,6 +28,8 @@ _USUAL_AUGMENTATION = {
     "fashion_mnist": "crop_flip",
     "digits": "crop",
     "mnist": "crop",
+    "imagenet2012": "resized_crop_flip",
+    "imagenette": "resized_crop_flip",
 }
 
 
@@ -42,6 +46,7 @@ class Recipe:
     """
 
     model: str = "WRN-16-4"  # the paper's notation, WRN-40-2-B(3,1,3)
+    zero_init: bool = False  # ResNets: each block starts as its shortcut
 
     # Regularisers, alone or together; each is off by default.
     dropout: float = 0.0  # rate between the convs of a block
@@ -61,17 +66,20 @@ class Recipe:
     train_split: str = "train"
     test_split: str = "test"
     image_size: int | None = None  # pixels; None: images as they are
-    augmentation: str | None = None  # none, crop or crop_flip
+    # none, crop, crop_flip, or resized_crop_flip: ImageNet's, from disk
+    augmentation: str | None = None
     mean: tuple[float, ...] | None = None  # grey levels, 0 to 255
     std: tuple[float, ...] | None = None  # grey levels, 0 to 255
 
     epochs: int = 200
     batch_size: int = 128  # over all replicas
     learning_rate: float = 0.1
+    warmup_epochs: int = 0  # in which the rate rises linearly from 0
     learning_rate_drops: tuple[int, ...] = (60, 120, 160)  # epochs, from 1
     learning_rate_factor: float = 0.2  # at each drop
     momentum: float = 0.9  # Nesterov's
     weight_decay: float = 5e-4  # Torch's meaning, on every variable
+    decay_norms: bool = True  # on batch normalisation's gamma and beta too
     seed: int = 0
 
     strategy: str = "default"  # mirrored: tf.distribute.MirroredStrategy
@@ -90,6 +98,16 @@ class Recipe:
                 raise RecipeError(
                     f"`{key}` must be {rule}. Received: {key}={value!r}."
                 )
+
+    @property
+    def is_streamed(self):
+        """Whether images are read from disk as they are needed."""
+        return self.augmentation == "resized_crop_flip"
+
+    @property
+    def central_part(self):
+        """Share of a test image's shorter side that the network sees."""
+        return 0.875 if self.is_streamed else 1.0  # 224 of 256 pixels
 
     @classmethod
     def from_toml(cls, path):
@@ -220,6 +238,7 @@ _RULES = {
     "epochs": (">= 1", lambda x: x >= 1),
     "batch_size": (">= 1", lambda x: x >= 1),
     "learning_rate": ("> 0", _positive),
+    "warmup_epochs": (">= 0", lambda x: x >= 0),
     "learning_rate_drops": (
         "increasing epochs >= 2, the first counted as 1",
         lambda x: list(x) == sorted({*x}) and min(x, default=2) >= 2,

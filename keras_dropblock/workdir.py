@@ -67,8 +67,8 @@ class Session:
         self.run = {
             "image_shape": list(splits.image_shape),
             "class_names": list(splits.class_names),
-            "training_images": len(splits.x_train),
-            "test_images": len(splits.x_test),
+            "training_images": splits.size("train"),
+            "test_images": splits.size("test"),
             "sessions": [],
         }
         if epochs_done and self.path.exists():

@@ -36,6 +36,19 @@ def fresh_keras():
 
 
 @pytest.fixture
+def imagenette():
+    """Name of 1,500 + 500 real photographs, or a skip with the reason."""
+    tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
+    from keras_dropblock.data import tfds
+
+    name = "imagenette/160px-v2"
+    builder = tensorflow_datasets.builder(name)
+    if not tfds.is_prepared(builder):
+        pytest.skip(f"{name} is not prepared in {builder.data_path}")
+    return name
+
+
+@pytest.fixture
 def two_replicas():
     """MirroredStrategy over the two logical devices."""
     return tf.distribute.MirroredStrategy(

@@ -7,17 +7,28 @@ from goldens import DEFAULT_SUITE, GOLDENS
 
 from keras_dropblock.layers import dropblock_layers
 
-golden = pytest.mark.parametrize(
-    "build, shape, parameters, layers",
-    [
-        pytest.param(
-            *row,
-            id=name,
-            marks=[] if name in DEFAULT_SUITE else [pytest.mark.slow],
-        )
-        for name, row in GOLDENS.items()
-    ],
-)
+# Run in whole by `make test-backends` too, the slow ones included.
+pytestmark = pytest.mark.conformance
+
+
+def over(names):
+    return pytest.mark.parametrize(
+        "build, shape, parameters, layers",
+        [
+            pytest.param(
+                *GOLDENS[name],
+                id=name,
+                marks=[] if name in DEFAULT_SUITE else [pytest.mark.slow],
+            )
+            for name in names
+        ],
+    )
+
+
+golden = over(GOLDENS)
+# What the backend at hand compiles: JAX always, torch never (torch.compile
+# does not trace Keras models).
+JIT_COMPILE = {"tensorflow": [False, True], "jax": [True], "torch": [False]}
 
 
 def images(shape, n=4):
@@ -96,11 +107,21 @@ def test_saved_model_round_trip(build, shape, parameters, layers, tmp_path):
     assert np.allclose(a, b, rtol=1e-5, atol=1e-5 * abs(a).max())
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @golden
-def test_mixed_precision_keeps_variables_and_logits_in_float32(
-    build, shape, parameters, layers, policy
+def test_bfloat16_keeps_variables_and_logits_in_float32(
+    build, shape, parameters, layers
 ):
+    check_mixed_precision(build, shape, "mixed_bfloat16")
+
+
+@over(DEFAULT_SUITE)
+def test_float16_keeps_variables_and_logits_in_float32(
+    build, shape, parameters, layers
+):
+    check_mixed_precision(build, shape, "mixed_float16")
+
+
+def check_mixed_precision(build, shape, policy):
     keras.config.set_dtype_policy(policy)
     model = build(input_shape=shape)
     standard = keras.backend.standardize_dtype
@@ -113,10 +134,8 @@ def test_mixed_precision_keeps_variables_and_logits_in_float32(
 
 
 @golden
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", JIT_COMPILE[keras.backend.backend()])
 def test_steps_of_training(build, shape, parameters, layers, jit_compile):
-    if keras.backend.backend() == "torch" and jit_compile:
-        pytest.skip("torch.compile does not trace Keras models")
     model = build(input_shape=shape)
     train_two_steps(model, shape, jit_compile)
 

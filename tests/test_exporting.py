@@ -88,6 +88,17 @@ def test_an_oblong_file_is_fitted_as_in_training(model, loaded, photos):
     assert np.allclose(out, probabilities(model, photos[:1]), atol=1e-5)
 
 
+def test_a_file_is_cropped_as_the_recipe_says(model, photos, tmp_path):
+    import tensorflow as tf
+
+    path = exporting.export(model, tmp_path, NORMALISE, central_part=0.8)
+    # 40 pixels, of which the central 32 are seen.
+    framed = np.pad(photos[0], [(4, 4), (4, 4), (0, 0)], mode="reflect")
+    loaded = tf.saved_model.load(str(path))
+    out = loaded.serve_bytes(tf.stack([tf.io.encode_png(framed)]))
+    assert np.allclose(out, probabilities(model, photos[:1]), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "garbage", [b"", b"garbage", b"GIF89a" + b"\0" * 40, b"\x89PN"]
 )

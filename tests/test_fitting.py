@@ -183,6 +183,8 @@ def test_another_recipe_and_foreign_folders_are_refused(npz, tmp_path):
         ("dropblock_groups=[4]", "`dropblock_groups` must be"),
         ("batch_size=101", "`batch_size` must not exceed"),
         ("mean=[1.0]", "`mean` must have one number for each of the 3"),
+        ("zero_init=true", "WRN-10-1: .*argument 'zero_init'"),
+        ("augmentation=resized_crop_flip", "`image_size` must be given"),
     ],
 )
 def test_a_recipe_that_cannot_be_leaves_no_trace(
@@ -200,7 +202,12 @@ REGULARISERS = (
 
 
 @pytest.mark.parametrize(
-    "settings", [*((r,) for r in REGULARISERS), REGULARISERS]
+    "settings",
+    [
+        *((r,) for r in REGULARISERS),
+        ("keep_prob=0.8", "cutout=6"),
+        REGULARISERS,
+    ],
 )
 def test_regularisers_train_alone_and_together(npz, tmp_path, settings):
     recipe = Recipe().override(
@@ -211,6 +218,38 @@ def test_regularisers_train_alone_and_together(npz, tmp_path, settings):
     )
     result = fitting.fit(recipe, tmp_path / "run", verbose=0)
     assert np.isfinite(result["nll"])
+
+
+def test_imagenets_recipe_trains_on_photographs(imagenette, tmp_path):
+    recipe = Recipe().override(
+        [
+            *(
+                "model=ResNet-18-0.125",
+                f"dataset={imagenette}",
+                "image_size=32",
+            ),
+            *("train_split=train[:96]", "test_split=validation[:20]"),
+            *("batch_size=32", "epochs=2", "keep_prob=0.8", "block_size=3"),
+            *("zero_init=true", "decay_norms=false", "warmup_epochs=1"),
+            "learning_rate_drops=[]",
+        ]
+    )
+    result = fitting.fit(recipe, tmp_path, verbose=0)
+    assert result["images"] == 20 and np.isfinite(result["nll"])
+    assert [float(row["learning_rate"]) for row in rows(tmp_path)] == [
+        *(0.0, pytest.approx(0.1))
+    ]
+    resolved = Recipe.from_toml(tmp_path / "recipe.toml")
+    assert resolved.augmentation == "resized_crop_flip"
+    assert resolved.mean == (123.675, 116.28, 103.53)
+    assert fitting.evaluate(tmp_path)["nll"] == pytest.approx(result["nll"])
+    # All but the norms decay: the stem, 16 convs, 4 shortcuts (64 channels
+    # become 8, so the first too), kernel and bias of the logits.
+    run = fitting._prepare(recipe)
+    assert not any(
+        v.regularizer for v in run.model.trainable_variables if "bn" in v.path
+    )
+    assert len(run.model.losses) == 1 + 16 + 4 + 2
 
 
 def test_label_smoothing_is_that_of_the_formula():

@@ -98,6 +98,9 @@ def test_every_variable_decays_and_the_sum_is_float32(policy):
     }
     total = float(keras.ops.convert_to_numpy(sum(model.losses)))
     assert total == pytest.approx(expected, rel=1e-5)
+    couple_weight_decay(model, 5e-4, norms=False)
+    convs, dense = 3 * 2 + 1 + 2, 2  # of blocks, stem, shortcuts; W and b
+    assert len(model.losses) == convs + dense
     couple_weight_decay(model, 0.0)
     assert model.losses == []
 
@@ -123,8 +126,23 @@ def test_no_drops_are_a_constant_rate():
     assert step_schedule(0.1, (), 0.2, 390) == 0.1
 
 
+@pytest.mark.parametrize("drops", [(), (6,)])
+def test_the_rate_rises_linearly_over_the_warm_up(drops):
+    # Batch 1,024 of ImageNet: 0.4 after 5 epochs of 1,251 steps.
+    schedule = step_schedule(0.4, drops, 0.1, 1251, warmup_epochs=5)
+    for step, rate in (
+        (0, 0.0),
+        (1251, 0.08),
+        (5 * 1251 - 1, 0.4 * (1 - 1 / 6255)),
+        (5 * 1251, 0.04 if drops else 0.4),
+    ):
+        value = keras.ops.convert_to_numpy(schedule(step))
+        assert float(value) == pytest.approx(rate), step
+
+
 def test_the_optimizer_survives_its_config():
-    optimizer = SGD(step_schedule(0.1, (2,), 0.2, 10), 0.9, nesterov=True)
+    schedule = step_schedule(0.1, (2,), 0.2, 10, warmup_epochs=1)
+    optimizer = SGD(schedule, 0.9, nesterov=True)
     config = keras.saving.serialize_keras_object(optimizer)
     copy = keras.saving.deserialize_keras_object(config)
     assert isinstance(copy, SGD) and copy.get_config() == optimizer.get_config()

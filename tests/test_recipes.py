@@ -132,6 +132,7 @@ def test_svhn_and_unknown_sets_are_not_augmented():
         ("cifar10", "crop_flip"),
         ("cifar100:3.0.2", "crop_flip"),
         ("digits", "crop"),  # a mirrored digit is another sign
+        ("imagenet2012", "resized_crop_flip"),
         ("svhn_cropped", "none"),
         ("data/mine.npz", "none"),
     ):

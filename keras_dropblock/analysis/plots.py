@@ -46,7 +46,8 @@ def training_curves(history_csv, path):
         axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend()
-        if title in ("error, %", "learning rate"):
+        positive = any(max(values) > 0 for values in lines.values())
+        if title in ("error, %", "learning rate") and positive:
             axes.set_yscale("log")
     _save(figure, path)
 

@@ -16,8 +16,13 @@ def export():
     from keras_dropblock import data, exporting, fitting
 
     model, recipe, _ = fitting.load_run(cli.WORKDIR.value)
-    normalise = data.Normalise(recipe.mean, recipe.std)
-    print(f"SavedModel: {exporting.export(model, _OUT.value, normalise)}")
+    path = exporting.export(
+        model,
+        _OUT.value,
+        data.Normalise(recipe.mean, recipe.std),
+        recipe.central_part,
+    )
+    print(f"SavedModel: {path}")
 
 
 def main():

@@ -6,7 +6,9 @@ import zipfile
 import numpy as np
 
 from keras_dropblock.data import tfds
+from keras_dropblock.data.batches import ArrayBatches
 from keras_dropblock.data.errors import DataError
+from keras_dropblock.data.normalise import channel_statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,25 @@ class Splits:
     @property
     def image_shape(self):
         return self.x_train.shape[1:]
+
+    def size(self, split):
+        """Number of images in "train" or "test"."""
+        return len(getattr(self, f"x_{split}"))
+
+    def normalisation(self):
+        """(mean, std) of the training images, each one number a channel."""
+        return channel_statistics(self.x_train)
+
+    def batches(self, split, batch_size, normalise, **arguments):
+        """`ArrayBatches` of a split, "train" or "test"."""
+        return ArrayBatches(
+            getattr(self, f"x_{split}"),
+            getattr(self, f"y_{split}"),
+            len(self.class_names),
+            batch_size,
+            normalise,
+            **arguments,
+        )
 
 
 def load(
@@ -65,9 +86,8 @@ def load(
                 f"TensorFlow Datasets. Received them with dataset={dataset!r}."
             )
         return _digits() if dataset == "digits" else _npz(dataset)
-    return Splits(
-        *tfds.load(dataset, data_dir, train_split, test_split, image_size)
-    )
+    names = {"train": train_split, "test": test_split}
+    return Splits(*tfds.load(dataset, data_dir, names, image_size))
 
 
 def _digits():

@@ -11,11 +11,39 @@ from keras_dropblock.data.errors import DataError
 from keras_dropblock.data.images import fit_to_size
 
 
-def load(name, data_dir, train_split, test_split, image_size):
-    """Load an image classification set by name: see `sources.load`.
+def load(name, data_dir, names, image_size):
+    """Read an image classification set by name: see `sources.load`.
+
+    Args:
+        name, data_dir, names: see `open_builder`.
+        image_size: see `sources.load`.
 
     Returns:
         (x_train, y_train, x_test, y_test, class names).
+    """
+    builder = open_builder(name, data_dir, names)
+    features = builder.info.features
+    if image_size is None and None in features["image"].shape:
+        raise DataError(
+            f"The images of {name!r} differ in size. Set image_size, the side "
+            "in pixels to which their central squares are resized."
+        )
+    x_train, y_train = _read(builder, names["train"], image_size)
+    x_test, y_test = _read(builder, names["test"], image_size)
+    return x_train, y_train, x_test, y_test, tuple(features["label"].names)
+
+
+def open_builder(name, data_dir, names):
+    """The builder of an image classification set, its data on disk.
+
+    Args:
+        name: of TensorFlow Datasets.
+        data_dir: its folder; None: its own default.
+        names: the splits that are wanted, by "train" and "test".
+
+    Raises:
+        DataError: if the data are absent and cannot be fetched, are no images
+            with labels, or have no such splits.
     """
     try:
         import tensorflow_datasets as tfds
@@ -41,10 +69,7 @@ def load(name, data_dir, train_split, test_split, image_size):
             f"`dataset` {name!r} is no image classification set: it has "
             f"{', '.join(features)} in place of image and label."
         )
-    for key, split in (
-        ("train_split", train_split),
-        ("test_split", test_split),
-    ):
+    for key, split in names.items():
         unknown = [
             part
             for part in split.split("+")
@@ -52,18 +77,21 @@ def load(name, data_dir, train_split, test_split, image_size):
         ]
         if unknown:
             raise DataError(
-                f"`{key}` must be made of {', '.join(builder.info.splits)}. "
-                f"Received: {key}={split!r}."
+                f"`{key}_split` must be made of "
+                f"{', '.join(builder.info.splits)}. "
+                f"Received: {key}_split={split!r}."
             )
-    if image_size is None and None in features["image"].shape:
-        raise DataError(
-            f"The images of {name!r} differ in size. Set image_size, the side "
-            "in pixels to which their central squares are resized."
-        )
-    x_train, y_train = _read(builder, train_split, image_size)
-    x_test, y_test = _read(builder, test_split, image_size)
-    names = tuple(features["label"].names)
-    return x_train, y_train, x_test, y_test, names
+    return builder
+
+
+def tensorflow():
+    """TensorFlow for reading data, its hands off another backend's GPUs."""
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")
+    return tf
 
 
 def is_prepared(builder):
@@ -74,8 +102,7 @@ def is_prepared(builder):
 
 
 def _read(builder, split, image_size):
-    import tensorflow as tf
-
+    tf = tensorflow()
     dataset = builder.as_dataset(split=split)
 
     def image_and_label(example):

@@ -1,0 +1,215 @@
+"""ImageNet's input: parts of photographs, read from disk as needed."""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock import data
+from keras_dropblock.data import images
+
+tf = pytest.importorskip("tensorflow")
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def photographs(imagenette):
+    return data.stream(
+        imagenette,
+        data_dir=None,
+        train_split="train",
+        test_split="validation",
+        image_size=32,
+        central_part=0.875,
+    )
+
+
+def batches(photographs, split="train", **arguments):
+    arguments = {"batch_size": 64, "normalise": np.float32, **arguments}
+    return photographs.batches(split, **arguments)
+
+
+def encode(pixels, kind="JPEG", mode="RGB", **options):
+    """An image file, written by another library than the one that reads."""
+    Image = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+# --- parts
+
+
+def test_a_part_has_the_area_and_aspect_ratio_of_inception():
+    # The pixels are their own coordinates, so the part can be read off.
+    rows, columns = np.meshgrid(np.arange(100), np.arange(200), indexing="ij")
+    pixels = np.stack([rows, columns, 0 * rows], -1).astype("uint8")
+    file = encode(pixels, "PNG")
+    part = tf.function(lambda i: images._random_part(file, (7, i)))
+    areas, ratios = [], []
+    for i in range(300):
+        y, x, _ = np.moveaxis(part(tf.constant(i, tf.int64)).numpy(), -1, 0)
+        height, width = np.ptp(y) + 1.0, np.ptp(x) + 1.0
+        assert y.shape == (height, width)
+        areas.append(height * width / 20_000)
+        ratios.append(width / height)
+    # Whole pixels: a side of 40 is off by up to half a pixel in 40.
+    assert 0.075 < min(areas) < 0.12 and max(areas) > 0.6
+    assert 0.73 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.37
+
+
+def test_half_of_the_photographs_are_mirrored():
+    pixels = np.zeros((40, 40, 3), "uint8")
+    pixels[:, 20:] = 255
+    file = encode(pixels)
+    crop = tf.function(lambda i: images.resized_crop_flip(file, SIZE, (1, i)))
+    # A part that lies in one half alone says nothing.
+    sides = [
+        np.sign(float(part[:, 16:].mean()) - float(part[:, :16].mean()))
+        for part in (crop(tf.constant(i, tf.int64)).numpy() for i in range(200))
+    ]
+    mirrored, straight = sides.count(-1), sides.count(1)
+    n = mirrored + straight
+    assert n > 100 and abs(mirrored - n / 2) < 4 * (n / 4) ** 0.5
+
+
+def test_a_test_image_is_its_central_part_resized():
+    pixels = np.zeros((64, 96, 3), "uint8")
+    pixels[4:60, 20:76] = 200  # 0.875 of the central square of 64
+    fitted = data.fit_to_size(pixels, (28, 28), 0.875).numpy()
+    assert (fitted == 200).all()
+    fitted = data.fit_to_size(pixels, (28, 28)).numpy()
+    assert (fitted[0] == 0).all() and (fitted[14, 14] == 200).all()
+
+
+ODD = {
+    "grey-scale": ((40, 60), "JPEG", "L"),
+    "CMYK": ((40, 60), "JPEG", "CMYK"),
+    "one pixel wide": ((50, 1), "JPEG", "RGB"),
+    "one pixel high": ((1, 50), "JPEG", "RGB"),
+    "one pixel": ((1, 1), "JPEG", "RGB"),
+    "progressive": ((40, 60), "JPEG", "RGB"),
+    "PNG named JPEG": ((40, 60), "PNG", "RGB"),
+    "palette": ((40, 60), "PNG", "P"),
+    "transparent": ((40, 60), "PNG", "RGBA"),
+    "GIF": ((40, 60), "GIF", "P"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_images_keep_their_colour(name):
+    shape, kind, mode = ODD[name]
+    pixels = np.full((*shape, 3), (51, 102, 204), "uint8")
+    options = {"progressive": True} if name == "progressive" else {}
+    file = encode(pixels, kind, mode, **options)
+    # ITU-R 601: 0.299 * 51 + 0.587 * 102 + 0.114 * 204 = 98
+    colour = (98, 98, 98) if mode == "L" else (51, 102, 204)
+
+    @tf.function
+    def both(encoded):
+        return (
+            images.resized_crop_flip(encoded, SIZE, (0, 1)),
+            images.fit_to_size(images.decode(encoded), SIZE, 0.875),
+        )
+
+    for image in both(tf.constant(file)):
+        assert image.shape == (*SIZE, 3) and image.dtype == tf.uint8
+        assert abs(image.numpy() - np.float32(colour)).max() <= 4  # JPEG's loss
+
+
+# --- batches
+
+
+def test_a_batch_is_a_function_of_seed_epoch_and_index(photographs):
+    def batch(index, seed=3, epoch=1):
+        b = batches(photographs, training=True, seed=seed)
+        b.epoch = epoch
+        return b[index]
+
+    b = batches(photographs, training=True, seed=3)
+    b.epoch = 1
+    in_turn = [b[i] for i in range(3)]
+    for kind in (0, 1):  # images, labels
+        assert np.array_equal(in_turn[2][kind], batch(2)[kind])  # out of turn
+        assert not np.array_equal(batch(0)[kind], batch(0, epoch=2)[kind])
+        assert not np.array_equal(batch(0)[kind], batch(0, seed=4)[kind])
+
+
+def test_an_epoch_has_whole_batches_and_each_label_as_often(photographs):
+    b = batches(photographs, training=True, batch_size=500)
+    assert len(b) == 3  # 1,500 images
+    labels = np.concatenate([b[i][1] for i in range(3)]).argmax(1)
+    assert np.bincount(labels).tolist() == [150] * 10
+    assert len(batches(photographs, training=True)) == 23  # 1500 // 64
+
+
+def test_the_test_has_all_images_in_order(photographs):
+    b = batches(photographs, "test")
+    assert len(b) == 8  # 500 / 64, the last of 52
+    read = [b[i] for i in range(8)]
+    assert np.concatenate([y for _, y in read]).argmax(1).tolist() == list(
+        b.labels
+    )
+    assert np.bincount(b.labels).tolist() == [50] * 10
+    assert [len(x) for x, _ in read] == [64] * 7 + [52]
+    assert np.array_equal(b[0][0], read[0][0])
+
+
+def test_real_photographs_are_normalised_to_about_0_and_1(photographs):
+    normalise = data.Normalise(*photographs.normalisation())
+    for split, training in (("train", True), ("test", False)):
+        b = batches(photographs, split, training=training, normalise=normalise)
+        x = np.concatenate([b[i][0] for i in range(6)])
+        assert x.shape == (384, 32, 32, 3) and x.dtype == np.float32
+        # Ten classes are no ImageNet: near, not equal.
+        assert abs(x.mean((0, 1, 2))).max() < 0.3
+        assert abs(x.std((0, 1, 2)) - 1).max() < 0.3
+
+
+def test_cutout_and_mixup_are_for_photographs_too(photographs):
+    x, y = batches(photographs, training=True, cutout=16, mixup=1.0)[0]
+    assert (y.max(1) < 1).any() and np.allclose(y.sum(1), 1)
+    plain, _ = batches(photographs, training=True)[0]
+    assert (x == 0).mean() > (plain == 0).mean() + 0.02
+
+
+def test_fit_takes_the_batches_epoch_by_epoch(photographs):
+    seen = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    model = keras.Sequential(
+        [Seen(), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
+    )
+    model.compile("sgd", "mse")
+    b = batches(photographs, training=True, batch_size=256)
+    read = b.read
+
+    def recorded(index, rng):
+        seen.append((b.epoch, index))
+        return read(index, rng)
+
+    b.read = recorded
+
+    class Epoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            b.epoch = epoch
+
+    model.fit(b, epochs=2, shuffle=False, verbose=0, callbacks=[Epoch()])
+    # Keras reads the first batch once more, to see its shape.
+    assert seen[-10:] == [(e, i) for e in (0, 1) for i in range(5)]
+
+
+def test_what_is_no_set_of_photographs_is_refused(imagenette):
+    with pytest.raises(data.DataError, match="test_split"):
+        data.stream(
+            imagenette,
+            data_dir=None,
+            train_split="train",
+            test_split="test",
+            image_size=32,
+            central_part=1.0,
+        )
