@@ -15,14 +15,17 @@ MAY_IMPORT = {
     "optimizers": set(),
     "callbacks": {"files", "layers", "schedules"},
     "models": {"layers"},
-    "analysis": {"data", "files", "layers", "models"},
+    "analysis": {"data", "files", "layers", "models", "recipes"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
     "fitting": {
         *("analysis", "callbacks", "data", "files", "layers", "models"),
         *("optimizers", "recipes", "schedules", "workdir"),
     },
-    "cli": {"cli", "data", "exporting", "fitting", "recipes", "workdir"},
+    "cli": {
+        *("analysis", "cli", "data", "exporting", "files", "fitting"),
+        *("recipes", "workdir"),
+    },
 }
 KERAS_FREE = ("files", "schedules", "recipes")
 

@@ -25,6 +25,13 @@ def test_a_calibrated_classifier_has_no_calibration_error():
     assert result["ece"] < 4 * 0.0032
 
 
+def test_top_5_counts_the_five_likeliest_classes():
+    logits = np.tile(np.arange(7.0), (7, 1))  # class 6 is the likeliest
+    result = scores(logits, np.arange(7))
+    assert result["top5"] == 5 / 7 and result["accuracy"] == 1 / 7
+    assert scores(logits[:2, :2], np.array([0, 1]))["top5"] == 1.0
+
+
 def test_large_logits_do_not_overflow():
     result = scores(np.array([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 0]))
     assert result["accuracy"] == 0.5 and result["nll"] == pytest.approx(5e3)

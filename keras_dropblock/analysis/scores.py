@@ -12,7 +12,8 @@ def scores(logits, labels, bins=15):
         bins: intervals of equal width of the confidence, for ECE.
 
     Returns:
-        A dict: `accuracy`, a fraction; `nll`, the mean negative
+        A dict: `accuracy`, a fraction; `top5`, the fraction of images whose
+        class is among the five likeliest; `nll`, the mean negative
         log-likelihood in nats; `ece`, the expected calibration error, a
         fraction; `images`, their count.
 
@@ -34,12 +35,15 @@ def scores(logits, labels, bins=15):
     log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     confidence = np.exp(log_probabilities.max(1))
     correct = log_probabilities.argmax(1) == labels
+    of_label = log_probabilities[np.arange(len(labels)), labels]
+    likelier = (log_probabilities > of_label[:, None]).sum(1)
     # Bin i holds the confidences in (i / bins, (i + 1) / bins].
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
     return {
         "accuracy": float(correct.mean()),
-        "nll": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        "top5": float((likelier < 5).mean()),
+        "nll": float(-of_label.mean()),
         "ece": float(abs(gap).sum() / len(labels)),
         "images": len(labels),
     }

@@ -2,14 +2,7 @@
 
 import sys
 
-from absl import app, flags
-
-WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "Folder of the run. To train on the same one again resumes.",
-    required=True,
-)
+from absl import app, flags, logging
 
 
 def run(command):
@@ -19,7 +12,7 @@ def run(command):
     wrong flag.
     """
     flag_values = flags.FLAGS
-    for module in (command.__module__, __name__):
+    for module in (command.__module__, f"{__name__}.workdir"):
         # Else --help would list only what the script itself defines: nothing.
         for flag in flag_values.get_flags_for_module(module):
             flag_values.register_key_flag_for_module(sys.argv[0], flag)
@@ -27,6 +20,9 @@ def run(command):
     def main(argv):
         if len(argv) > 1:
             raise app.UsageError(f"Unknown argument: {argv[1]!r}.")
+        if not flag_values["verbosity"].present:
+            # TensorFlow Datasets tells of every pass over the data.
+            logging.set_verbosity(logging.WARNING)
         from keras_dropblock.data import DataError
         from keras_dropblock.exporting import ExportError
         from keras_dropblock.recipes import RecipeError

@@ -5,6 +5,7 @@ import json
 from absl import flags
 
 from keras_dropblock import cli
+from keras_dropblock.cli.workdir import WORKDIR
 
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "train"], "Which images to score."
@@ -14,9 +15,7 @@ _SPLIT = flags.DEFINE_enum(
 def evaluate():
     from keras_dropblock import fitting
 
-    print(
-        json.dumps(fitting.evaluate(cli.WORKDIR.value, _SPLIT.value), indent=2)
-    )
+    print(json.dumps(fitting.evaluate(WORKDIR.value, _SPLIT.value), indent=2))
 
 
 def main():

@@ -3,6 +3,7 @@
 from absl import flags
 
 from keras_dropblock import cli
+from keras_dropblock.cli.workdir import WORKDIR
 
 _OUT = flags.DEFINE_string(
     "out",
@@ -15,7 +16,7 @@ _OUT = flags.DEFINE_string(
 def export():
     from keras_dropblock import data, exporting, fitting
 
-    model, recipe, _ = fitting.load_run(cli.WORKDIR.value)
+    model, recipe, _ = fitting.load_run(WORKDIR.value)
     path = exporting.export(
         model,
         _OUT.value,

@@ -3,6 +3,7 @@
 from absl import flags
 
 from keras_dropblock import cli
+from keras_dropblock.cli.workdir import WORKDIR
 
 _RECIPE = flags.DEFINE_string(
     "recipe", None, "Recipe file (TOML). Without one, the defaults."
@@ -17,7 +18,7 @@ def train():
     from keras_dropblock.recipes import Recipe
 
     recipe = Recipe.from_toml(_RECIPE.value) if _RECIPE.value else Recipe()
-    fitting.fit(recipe.override(_SET.value), cli.WORKDIR.value)
+    fitting.fit(recipe.override(_SET.value), WORKDIR.value)
 
 
 def main():

@@ -1,0 +1,10 @@
+"""The flag of every command that works on a run."""
+
+from absl import flags
+
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of the run. To train on the same one again resumes.",
+    required=True,
+)

@@ -1,0 +1,134 @@
+"""What the papers' networks cost, and that each row has its recipe."""
+
+import pathlib
+import re
+
+import keras
+import pytest
+
+from keras_dropblock import files
+from keras_dropblock.analysis import networks
+from keras_dropblock.layers import PostActivationBlock
+from keras_dropblock.models import WRN, PreActResNet, ResNet
+from keras_dropblock.recipes import Recipe
+
+ROOT = pathlib.Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "training" / "recipes").glob("*.toml"))
+# Training images, and what a network for them is built with.
+DATASETS = {
+    "digits": (1_437, (32, 32, 1), 10),
+    "cifar10": (50_000, (32, 32, 3), 10),
+    "cifar100": (50_000, (32, 32, 3), 100),
+    "svhn_cropped": (604_388, (32, 32, 3), 10),  # train and extra
+    "imagenet2012": (1_281_167, (224, 224, 3), 1000),
+    "imagenette/160px-v2": (1_500, (128, 128, 3), 10),  # the subset
+}
+
+
+def test_multiply_adds_by_hand():
+    # Stem 27 * 16 at 1024 places. Group 1: 2 convs of 9 * 16 * 16 there.
+    # Group 2: 9 * 16 * 32 and 9 * 32 * 32 at 256 places, shortcut 16 * 32.
+    # Group 3: twice the channels at a quarter of the places. Logits 64 * 10.
+    expected = (
+        1024 * (27 * 16 + 2 * 9 * 16 * 16)
+        + 256 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)
+        + 64 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
+        + 64 * 10
+    )
+    assert networks.multiply_adds(WRN(10, 1, keep_prob=0.9)) == expected
+
+
+def test_a_stride_in_a_bottleneck_counts_where_it_is():
+    # At 4 x 4 from the 3x3 conv on in both; the 1x1 before it has 8 x 8 in a
+    # post-activation bottleneck, and in a pre-activation one it strides.
+    model = keras.Sequential([keras.Input((8, 8, 8))])
+    model.add(PostActivationBlock(16, (1, 3, 1), inner_filters=4, strides=2))
+    block = 64 * 8 * 4 + 16 * (9 * 4 * 4 + 4 * 16 + 8 * 16)
+    functional = keras.Model(model.inputs, model.layers[0](model.inputs[0]))
+    assert networks.multiply_adds(functional) == block
+
+
+@pytest.mark.parametrize(
+    "build, giga",
+    [
+        # The first five as computed by others from the structure.
+        (lambda: WRN(16, 4), 0.39),
+        (lambda: WRN(16, 8), 1.55),
+        (lambda: WRN(40, 4), 1.30),
+        (lambda: WRN(22, 8), 2.45),
+        (lambda: WRN(28, 10), 5.24),
+        (lambda: ResNet(18), 1.81),  # 1.8 in He et al. 2015, table 1
+        (lambda: ResNet(34), 3.66),  # 3.6
+        (lambda: PreActResNet(164), 0.24),
+    ],
+)
+def test_multiply_adds_are_the_known_ones(build, giga):
+    assert networks.multiply_adds(build()) / 1e9 == pytest.approx(
+        giga, abs=0.005
+    )
+
+
+@pytest.mark.slow
+def test_every_network_has_a_recipe_or_says_none_and_the_readme_shows_it():
+    table = networks.table(ROOT / "training" / "recipes")
+    assert f"<!-- networks -->\n\n{table}\n<!-- /networks -->" in (
+        ROOT / "README.md"
+    ).read_text("utf-8"), (
+        "Run keras-dropblock-list --recipes=training/recipes --into=README.md"
+    )
+    assert table.count("\n") == 2 + len(networks.NETWORKS)
+    used = {Recipe.from_toml(path).model for path in RECIPES}
+    unused = networks.NETWORKS.keys() - used
+    assert unused == {"WRN-101-2-bottleneck"}  # in no table of the papers
+
+
+def test_the_table_without_recipes_has_no_such_column(monkeypatch):
+    few = {"WRN-16-4": networks.NETWORKS["WRN-16-4"]}
+    monkeypatch.setattr(networks, "NETWORKS", few)
+    assert networks.table().splitlines() == [
+        "| network | images | parameters | multiply-adds |",
+        "| --- | --- | ---: | ---: |",
+        "| WRN-16-4 | 32 x 32 | 2,748,890 | 0.393 G |",
+    ]
+
+
+@pytest.mark.slow
+def test_the_compute_in_every_recipes_head_is_what_it_costs():
+    sizes = {}
+    for path in RECIPES:
+        recipe = Recipe.from_toml(path)
+        images, image_shape, classes = DATASETS[recipe.dataset]
+        key = (recipe.model, image_shape, classes)
+        if key not in sizes:
+            _, sizes[key] = networks.size(*key)
+            keras.utils.clear_session()
+        compute = networks.petaflop(sizes[key], images * recipe.epochs)
+        (text,) = re.findall(r"# Compute: (\S+) PFLOP", path.read_text())
+        assert float(text) == pytest.approx(compute, rel=0.055), path.name
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipes_head_says_what_it_is_and_how_to_run_it(path):
+    text = path.read_text("utf-8")
+    head = re.match(r"(?:#.*\n)+", text)[0]
+    assert f"--recipe=training/recipes/{path.name} " in head
+    if "table" in head:  # a score of a paper, and how sure it is
+        assert re.search(r"\d %", head) and "verified" in head
+    assert re.search(
+        r"Not run by this project yet|Result: |not a\n?#? ?result", head
+    )
+    # A body holds what differs from the defaults, each key once.
+    recipe, default = Recipe.from_toml(path), Recipe()
+    keys = re.findall(r"^(\w+) =", text, re.M)
+    assert len(keys) == len({*keys})
+    same = [k for k in keys if getattr(recipe, k) == getattr(default, k)]
+    assert same in ([], ["model"])
+
+
+def test_a_marked_part_of_a_file_is_replaced_and_nothing_else(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n")
+    files.write_between(path, "x", "new\n")
+    assert path.read_text() == "a\n<!-- x -->\n\nnew\n\n<!-- /x -->\nb\n"
+    with pytest.raises(ValueError, match="one line <!-- y -->"):
+        files.write_between(path, "y", "new\n")
