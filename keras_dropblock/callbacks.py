@@ -1,6 +1,7 @@
 """Callbacks: the schedule of keep_prob, and what a run writes each epoch."""
 
 import pathlib
+import time
 
 import keras
 import numpy as np
@@ -86,12 +87,14 @@ class KeepProbScheduler(keras.callbacks.Callback):
         if abs(strength - self._strength_now) * drop_rate > self.TOLERANCE:
             self._update(batch)
 
+    def on_train_batch_end(self, batch, logs=None):
+        if logs is not None:
+            logs["keep_prob"] = self._keep_prob_now
+
     def on_epoch_end(self, epoch, logs=None):
         self._update(batch=0)
         if logs is not None:
-            logs["keep_prob"] = min(
-                layer.keep_prob for layer in dropblock_layers(self.model)
-            )
+            logs["keep_prob"] = self._keep_prob_now
 
     def _find_schedule(self, epoch):
         """Where the schedule starts and how long it is, in optimizer steps."""
@@ -135,6 +138,10 @@ class KeepProbScheduler(keras.callbacks.Callback):
             layer.keep_prob = 1.0 - self._strength_now * (
                 1.0 - layer.final_keep_prob
             )
+        # Not read back from a layer: that waits for the step in flight.
+        self._keep_prob_now = 1.0 - self._strength_now * (
+            1.0 - self._lowest_keep_prob
+        )
 
 
 class EpochOfData(keras.callbacks.Callback):
@@ -148,12 +155,47 @@ class EpochOfData(keras.callbacks.Callback):
         self.batches.epoch = epoch
 
 
+class LogSpeed(keras.callbacks.Callback):
+    """Writes the images a second of training to the logs, as they are now.
+
+    The first step of an epoch does not count: it compiles, or waits for data.
+    Nor does evaluation. An epoch of one step has no speed, and logs 0.
+
+    Args:
+        batch_size: images in a step, over all replicas.
+    """
+
+    def __init__(self, batch_size):
+        super().__init__()
+        self.batch_size = batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._first = None  # (batch, when it ended)
+        self._speed = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = (batch, now)
+        else:
+            first, then = self._first
+            images = (batch - first) * self.batch_size
+            self._speed = round(images / (now - then), 1)
+        logs["images_per_second"] = self._speed
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["images_per_second"] = self._speed
+
+
 class LogLearningRate(keras.callbacks.Callback):
     """Writes the rate that an epoch began with to its logs."""
 
     def on_epoch_begin(self, epoch, logs=None):
         rate = self.model.optimizer.learning_rate
         self.learning_rate = float(keras.ops.convert_to_numpy(rate))
+
+    def on_train_batch_end(self, batch, logs=None):
+        logs["learning_rate"] = self.learning_rate
 
     def on_epoch_end(self, epoch, logs=None):
         logs["learning_rate"] = self.learning_rate

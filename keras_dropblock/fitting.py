@@ -16,6 +16,7 @@ from keras_dropblock import callbacks, data, schedules
 from keras_dropblock.analysis import plots
 from keras_dropblock.analysis.scores import scores
 from keras_dropblock.layers import dropblock_layers
+from keras_dropblock.layers.convolution import synchronize_norms
 from keras_dropblock.models import from_notation
 from keras_dropblock.optimizers import SGD, couple_weight_decay, step_schedule
 from keras_dropblock.recipes import (
@@ -38,9 +39,9 @@ def fit(recipe, workdir, verbose="auto"):
 
     The resolved recipe and the versions are written before the first step.
     After each epoch the work directory holds `history.csv`,
-    `model.weights.h5`, TensorBoard's logs and a backup: the same call on the
-    same work directory goes on after the last whole epoch, or finds the run
-    done. At the end come `curves.png` and `metrics.json`. The test set is
+    `curves.png`, `model.weights.h5`, TensorBoard's logs and a backup: the same
+    call on the same work directory goes on after the last whole epoch, or
+    finds the run done. At the end comes `metrics.json`. The test set is
     watched, nothing is chosen by it: the last epoch is what counts.
 
     Args:
@@ -65,6 +66,7 @@ def fit(recipe, workdir, verbose="auto"):
     )
     done = backup.restore(run.model)
     _announce(run, done)
+    took = ""
     if done < run.recipe.epochs:
         session = Session(workdir, run.splits, done)
         run.model.fit(
@@ -77,13 +79,14 @@ def fit(recipe, workdir, verbose="auto"):
             verbose=_verbosity(verbose),
         )
         session.finish()
+        took = f", in {session.duration} on {session.devices}"
     plots.training_curves(workdir / "history.csv", workdir / "curves.png")
     result = _score(run.model, run.test)
     write_json(workdir / "metrics.json", result)
     print(
         f"{run.recipe.model} on {run.recipe.dataset}: test accuracy "
         f"{result['accuracy']:.2%} of {result['images']:,} images after "
-        f"{run.recipe.epochs} epochs. All is in {workdir}."
+        f"{run.recipe.epochs} epochs{took}. All is in {workdir}."
     )
     return result
 
@@ -159,6 +162,8 @@ def _prepare(recipe):
     )
     with _policy(recipe.dtype), _scope(recipe.strategy):
         model = _build(recipe, splits.image_shape, len(splits.class_names))
+        if recipe.synchronized_norms:
+            synchronize_norms(model)
         _compile(model, recipe, steps_per_epoch=len(train))
     return _Run(recipe, splits, train, _batches(recipe, splits, "test"), model)
 
@@ -207,15 +212,39 @@ def _resolve(recipe):
 
 
 def _batches(recipe, splits, split, **arguments):
+    batch_size = recipe.batch_size
+    if recipe.strategy == "mirrored" and not arguments.get("training"):
+        batch_size = _full_batches(
+            splits.size(split), batch_size, len(_replicas())
+        )
     try:
         return splits.batches(
             split,
-            recipe.batch_size,
+            batch_size,
             data.Normalise(recipe.mean, recipe.std),
             **arguments,
         )
     except ValueError as error:
         raise RecipeError(str(error)) from error
+
+
+def _full_batches(count, batch_size, replicas):
+    """The largest size of batches that all replicas can share.
+
+    Keras needs a first batch of equal parts. Of the last one TensorFlow gives
+    each replica `ceil(rest / replicas)` images and the last what is left;
+    with none there its CPU kernels crash.
+    """
+    largest = min(count, batch_size) // replicas * replicas
+    for size in range(largest, 0, -replicas):
+        rest = count % size
+        if not rest or (replicas - 1) * -(-rest // replicas) < rest:
+            return size
+    raise RecipeError(
+        f"`strategy` mirrored needs images that {replicas} replicas can share, "
+        f"one at least for each. Received: {count} images in batches of "
+        f"{batch_size}."
+    )
 
 
 def _check_backend(recipe):
@@ -230,11 +259,22 @@ def _check_backend(recipe):
             "Keras's steps anew each time. Set it to false."
         )
     if recipe.strategy != "mirrored":
+        if recipe.synchronized_norms:
+            raise RecipeError(
+                "`synchronized_norms` is for `strategy` mirrored: elsewhere "
+                f"there is one replica. Received: strategy={recipe.strategy}."
+            )
         return
     if keras.backend.backend() != "tensorflow":
         raise RecipeError(
             "`strategy` mirrored needs the TensorFlow backend. Received: "
             f"KERAS_BACKEND={keras.backend.backend()}."
+        )
+    if recipe.batch_size % len(_replicas()):
+        raise RecipeError(
+            "`batch_size` is that of all replicas under `strategy` mirrored, "
+            f"and must be a multiple of their number, {len(_replicas())}. "
+            f"Received: batch_size={recipe.batch_size}."
         )
     if recipe.jit_compile:
         raise RecipeError(
@@ -288,7 +328,11 @@ def _callbacks(run, workdir, done, backup):
     """In order: those that write to the logs, those that write logs down."""
     history = workdir / "history.csv"
     forget_epochs_from(done, history)
-    result = [callbacks.EpochOfData(run.train), callbacks.LogLearningRate()]
+    result = [
+        callbacks.EpochOfData(run.train),
+        callbacks.LogSpeed(run.recipe.batch_size),
+        callbacks.LogLearningRate(),
+    ]
     if dropblock_layers(run.model):
         result.append(
             callbacks.KeepProbScheduler(
@@ -297,6 +341,13 @@ def _callbacks(run, workdir, done, backup):
             )
         )
     result.append(keras.callbacks.CSVLogger(str(history), append=done > 0))
+    result.append(
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: plots.training_curves(
+                history, workdir / "curves.png"
+            )
+        )
+    )
     if keras.backend.backend() == "tensorflow":
         # Written by TensorFlow: on other backends it may not be there.
         result.append(
@@ -330,13 +381,22 @@ def _scope(strategy):
         return contextlib.nullcontext()
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU"):
-        return tf.distribute.MirroredStrategy().scope()
-    # Logical CPUs, as in tests: collectives between them are not dependable.
+    devices = _replicas()
+    # Collectives between logical CPUs, as in tests, are not dependable.
+    on_cpu = devices[0].startswith("CPU")
     return tf.distribute.MirroredStrategy(
-        [device.name[-5:] for device in tf.config.list_logical_devices("CPU")],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        devices,
+        tf.distribute.ReductionToOneDevice() if on_cpu else None,
     ).scope()
+
+
+def _replicas():
+    """Names of the devices of strategy mirrored: all GPUs, or else CPUs."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    return [device.name.removeprefix("/device:") for device in devices]
 
 
 def _verbosity(verbose):

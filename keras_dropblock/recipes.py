@@ -83,6 +83,7 @@ class Recipe:
     seed: int = 0
 
     strategy: str = "default"  # mirrored: tf.distribute.MirroredStrategy
+    synchronized_norms: bool = False  # batch statistics over all replicas
     dtype: str = "float32"  # Keras's dtype policy
     jit_compile: bool = False  # XLA on TensorFlow; JAX always compiles
 

@@ -86,6 +86,18 @@ class Session:
         }
         write_json(self.path, self.run)
 
+    @property
+    def duration(self):
+        """What a finished session took, for people: `1:02:03`."""
+        seconds = round(self.run["sessions"][-1]["seconds"])
+        return str(datetime.timedelta(seconds=seconds))
+
+    @property
+    def devices(self):
+        """Names of the devices, for people: `cpu:0 (tensorflow)`."""
+        session = self.run["sessions"][-1]
+        return f"{', '.join(session['devices'])} ({session['backend']})"
+
 
 def _environment():
     names = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")

@@ -6,7 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import DropBlock2D, KeepProbScheduler, schedules
+from keras_dropblock import (
+    DropBlock2D,
+    KeepProbScheduler,
+    callbacks,
+    schedules,
+)
 
 STEPS = 8  # in an epoch of 64 images in batches of 8
 DATA = np.ones((64, 4, 4, 16), "float32")
@@ -259,3 +264,24 @@ def test_a_schedule_that_leaves_the_unit_interval_is_refused():
 def test_total_steps_that_is_no_positive_integer_is_refused(total_steps):
     with pytest.raises(ValueError, match="`total_steps` must be"):
         KeepProbScheduler(total_steps=total_steps)
+
+
+def test_the_logs_of_a_batch_tell_what_it_was_trained_with():
+    seen = []
+    tell = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(dict(logs))
+    )
+    model = model_that_tells_its_drop_rate()
+    fit(
+        model,
+        *(KeepProbScheduler(), callbacks.LogLearningRate()),
+        *(callbacks.LogSpeed(batch_size=8), tell),
+        epochs=2,
+    )
+    assert [logs["keep_prob"] for logs in seen] == pytest.approx(
+        [1 - 0.5 * step / 16 for step in range(16)]
+    )
+    assert {logs["learning_rate"] for logs in seen} == {0.0}
+    # The first step of each epoch compiles, or waits: it tells no speed.
+    speeds = [logs["images_per_second"] for logs in seen]
+    assert [speed > 0 for speed in speeds] == [False, *[True] * 7] * 2

@@ -39,17 +39,30 @@ def training_curves(history_csv, path):
     for axes, (title, lines) in zip(
         figure.subplots(1, len(panels)), panels, strict=True
     ):
+        logarithmic = title in ("error, %", "learning rate")
         for label, values in lines.items():
+            values = np.array(values)
+            if logarithmic:
+                values[values == 0] = np.nan  # a gap, not a fall
             axes.plot(epochs, values, ".-", label=label or None, markersize=4)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend()
-        positive = any(max(values) > 0 for values in lines.values())
-        if title in ("error, %", "learning rate") and positive:
+        if logarithmic and any(max(values) > 0 for values in lines.values()):
             axes.set_yscale("log")
+            _label_in_full(axes.yaxis)
     _save(figure, path)
+
+
+def _label_in_full(axis):
+    """Label a logarithmic axis 20 and 0.02, not 2 x 10^1 and 2 x 10^-2."""
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def dropblock_masks(

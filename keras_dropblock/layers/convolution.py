@@ -69,6 +69,17 @@ def conv2d(filters, kernel_size, strides=1, **kwargs):
     )
 
 
+def synchronize_norms(model):
+    """Let batch normalisation see the batch of all replicas, not of its own.
+
+    For training under `tf.distribute.MirroredStrategy`; to be called before
+    the model is compiled. Two replicas then train as one does.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
+
+
 def batch_norm(data_format, **kwargs):
     """Batch normalisation with Torch's constants, as the papers' code has.
 
