@@ -155,10 +155,12 @@ def _prepare(recipe):
         splits,
         "train",
         training=True,
-        cutout=recipe.cutout,
-        mixup=recipe.mixup,
+        augmentation={
+            "cutout": recipe.cutout,
+            "mixup": recipe.mixup,
+            **AUGMENTATIONS[recipe.augmentation],
+        },
         seed=recipe.seed,
-        **AUGMENTATIONS[recipe.augmentation],
     )
     with _policy(recipe.dtype), _scope(recipe.strategy):
         model = _build(recipe, splits.image_shape, len(splits.class_names))
@@ -217,6 +219,8 @@ def _batches(recipe, splits, split, **arguments):
         batch_size = _full_batches(
             splits.size(split), batch_size, len(_replicas())
         )
+    if recipe.data_on_device and keras.backend.backend() == "jax":
+        arguments["on_device"] = True
     try:
         return splits.batches(
             split,
@@ -252,6 +256,19 @@ def _check_backend(recipe):
         raise RecipeError(
             "Training needs image_data_format channels_last. Received: "
             f"{keras.config.image_data_format()}."
+        )
+    if recipe.data_on_device and (
+        keras.backend.backend() != "jax" or recipe.is_streamed
+    ):
+        raise RecipeError(
+            "`data_on_device` is for images in memory and the JAX backend. "
+            f"Received: augmentation={recipe.augmentation}, "
+            f"KERAS_BACKEND={keras.backend.backend()}."
+        )
+    if keras.backend.backend() == "torch" and recipe.steps_per_execution > 1:
+        raise RecipeError(
+            "`steps_per_execution` must be 1 on the torch backend. Received: "
+            f"steps_per_execution={recipe.steps_per_execution}."
         )
     if keras.backend.backend() == "torch" and recipe.jit_compile:
         raise RecipeError(
@@ -319,6 +336,7 @@ def _compile(model, recipe, steps_per_epoch):
         ),
         metrics=["accuracy"],
         jit_compile=True if backend == "jax" else recipe.jit_compile,
+        steps_per_execution=recipe.steps_per_execution,
     )
     # Here, in the scope of the strategy, and not in the first step.
     model.optimizer.build(model.trainable_variables)

@@ -13,7 +13,7 @@ from keras_dropblock import files, schedules
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("default", "mirrored")
-# Arguments of a data set's `batches`: crops from images padded by 4 pixels,
+# Arguments of `data.augment.draw`: crops from images padded by 4 pixels,
 # flips. The last is for photographs, which are read from disk as needed.
 AUGMENTATIONS = {
     "none": {"pad": 0, "flip": False},
@@ -86,6 +86,8 @@ class Recipe:
     synchronized_norms: bool = False  # batch statistics over all replicas
     dtype: str = "float32"  # Keras's dtype policy
     jit_compile: bool = False  # XLA on TensorFlow; JAX always compiles
+    data_on_device: bool = False  # JAX: images there, augmented there
+    steps_per_execution: int = 1  # steps between looks at loss and keep_prob
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -249,5 +251,6 @@ _RULES = {
     "weight_decay": (">= 0 and finite", lambda x: 0 <= x < math.inf),
     "seed": ("in [0, 2^32)", lambda x: 0 <= x < 2**32),
     "strategy": _one_of(STRATEGIES),
+    "steps_per_execution": (">= 1", lambda x: x >= 1),
     "dtype": _one_of(DTYPES),
 }

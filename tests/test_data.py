@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from keras_dropblock import data
-from keras_dropblock.data import normalise, tfds
-from keras_dropblock.data.augment import cutout, mixup, random_crop
+from keras_dropblock.data import augment, normalise, tfds
 
 
 def prepared(name):
@@ -20,6 +19,21 @@ def prepared(name):
     if not tfds.is_prepared(builder):
         pytest.skip(f"{name} is not prepared in {builder.data_path}")
     return data.load(name)
+
+
+def random_crop(images, rng, pad, flip):
+    drawn = augment.draw(rng, *images.shape[:3], pad=pad, flip=flip)
+    return augment.crop(images, *drawn["crop"], pad)
+
+
+def cutout(images, rng, size):
+    drawn = augment.draw(rng, *images.shape[:3], cutout=size)
+    return augment.blank(images, *drawn["blank"])
+
+
+def mixup(images, labels, rng, alpha):
+    drawn = augment.draw(rng, *images.shape[:3], mixup=alpha)
+    return augment.mix(images, labels, *drawn["mix"])
 
 
 def batches(n=50, **arguments):
@@ -115,11 +129,12 @@ def test_flips_alone_mirror_half_of_the_images():
     assert abs(mirrored - 0.5) < 5 * 0.5 / np.sqrt(1000)
 
 
+ALL = {"pad": 4, "flip": True, "cutout": 2, "mixup": 1.0}
+
+
 def test_augmentation_repeats_by_seed_epoch_and_batch():
     def batch(seed, epoch, index):
-        b = batches(
-            training=True, pad=4, flip=True, cutout=2, mixup=1.0, seed=seed
-        )
+        b = batches(training=True, augmentation=ALL, seed=seed)
         b.images = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 1))
         b.epoch = epoch
         return b[index][0]
@@ -190,8 +205,35 @@ def test_the_share_of_mixup_is_beta_distributed():
 
 
 def test_evaluation_is_never_augmented():
-    b = batches(pad=4, flip=True, cutout=3, mixup=1.0)
+    b = batches(augmentation=ALL)
     assert np.array_equal(b[0][0], np.float32(b.images[:8]))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batches_made_on_a_device_are_those_made_in_memory(training):
+    pytest.importorskip("jax")
+    from keras_dropblock.data.batches import DeviceBatches
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, 12, 9, 3), "uint8")
+    arguments = (rng.integers(0, 5, 50), 5, 8)
+    made = [
+        kind(
+            images,
+            *arguments,
+            data.Normalise((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+            training=training,
+            augmentation=ALL,
+        )
+        for kind in (data.ArrayBatches, DeviceBatches)
+    ]
+    for b in made:
+        b.epoch = 3
+    assert len(made[0]) == len(made[1])
+    for i in range(len(made[0])):  # the last test batch is a partial one
+        for a, b in zip(made[0][i], made[1][i], strict=True):
+            assert not isinstance(b, np.ndarray) and b.dtype == np.float32
+            assert np.allclose(a, b, atol=1e-6)
 
 
 # --- normalisation

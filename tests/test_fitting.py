@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -529,3 +530,83 @@ def test_the_backup_of_another_network_is_refused(tmp_path):
     other = fitting.callbacks.Backup(tmp_path / "last.npz", "another")
     with pytest.raises(ValueError, match="belongs to another recipe"):
         other.restore(compiled(1))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="data_on_device is JAX's"
+)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_data_on_the_device_train_as_data_in_memory(npz, tmp_path, dtype):
+    logs = {}
+    for on_device in ("true", "false"):
+        recipe = small(
+            *(npz, f"data_on_device={on_device}", f"dtype={dtype}"),
+            *("cutout=4", "mixup=0.2"),
+        )
+        fitting.fit(recipe, tmp_path / on_device, verbose=0)
+        logs[on_device] = rows(tmp_path / on_device)
+    # Images differ by the rounding of float32; 15 steps of bfloat16 make
+    # more of it.
+    tolerance = {"float32": 1e-3, "mixed_bfloat16": 3e-2}[dtype]
+    for a, b in zip(*logs.values(), strict=True):
+        assert float(a["loss"]) == pytest.approx(
+            float(b["loss"]), rel=tolerance
+        )
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="torch steps one by one"
+)
+def test_several_steps_per_execution_train_as_one(npz, tmp_path):
+    # keep_prob stands still between looks: without DropBlock nothing differs.
+    recipes = [
+        small(npz, "keep_prob=1", "dropout=0", f"steps_per_execution={steps}")
+        for steps in (1, 3)  # of 5: the second time 2 are left
+    ]
+    for i, recipe in enumerate(recipes):
+        fitting.fit(recipe, tmp_path / str(i), verbose=0)
+    for a, b in zip(
+        weights(tmp_path / "0"), weights(tmp_path / "1"), strict=True
+    ):
+        assert np.allclose(a, b, rtol=1e-4, atol=1e-4 * abs(a).max())
+
+
+def test_data_on_the_device_are_refused_elsewhere(npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    with pytest.raises(RecipeError, match="`data_on_device` is for images in"):
+        fitting._check_backend(small(npz, "data_on_device=true"))
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "tensorflow_datasets"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hidden())
+from keras_dropblock.cli.train import main
+main()
+"""
+
+
+def test_jax_trains_where_there_is_no_tensorflow(npz, tmp_path):
+    pytest.importorskip("jax")
+    arguments = [
+        *("--set=model=WRN-10-1", f"--set=dataset={npz}", "--set=epochs=2"),
+        *("--set=batch_size=20", "--set=learning_rate_drops=[]"),
+        *("--set=data_on_device=true", "--set=steps_per_execution=5"),
+        *("--set=dtype=mixed_bfloat16", "--set=keep_prob=0.9"),
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *arguments],
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "test accuracy" in process.stdout
+    session = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert session["sessions"][0]["backend"] == "jax"

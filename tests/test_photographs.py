@@ -168,7 +168,8 @@ def test_real_photographs_are_normalised_to_about_0_and_1(photographs):
 
 
 def test_cutout_and_mixup_are_for_photographs_too(photographs):
-    x, y = batches(photographs, training=True, cutout=16, mixup=1.0)[0]
+    both = {"cutout": 16, "mixup": 1.0}
+    x, y = batches(photographs, training=True, augmentation=both)[0]
     assert (y.max(1) < 1).any() and np.allclose(y.sum(1), 1)
     plain, _ = batches(photographs, training=True)[0]
     assert (x == 0).mean() > (plain == 0).mean() + 0.02
@@ -188,9 +189,9 @@ def test_fit_takes_the_batches_epoch_by_epoch(photographs):
     b = batches(photographs, training=True, batch_size=256)
     read = b.read
 
-    def recorded(index, rng):
+    def recorded(index):
         seen.append((b.epoch, index))
-        return read(index, rng)
+        return read(index)
 
     b.read = recorded
 

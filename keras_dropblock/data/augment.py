@@ -1,50 +1,107 @@
-"""What is done to images before a network sees them: crops, holes, mixtures."""
+"""What is done to images before a network sees them: crops, holes, mixtures.
+
+`draw` takes the random numbers of a batch from a NumPy generator; the other
+functions apply them, to arrays of NumPy or of JAX alike.
+"""
 
 import numpy as np
 
 
-def one_hot(labels, num_classes):
-    """Labels as rows of zeros with one 1, float32."""
-    return np.eye(num_classes, dtype="float32")[labels]
+def draw(rng, count, height, width, *, pad=0, flip=False, cutout=0, mixup=0.0):
+    """Draw all that is random about a batch.
+
+    Args:
+        rng: `numpy.random.Generator`.
+        count, height, width: of the images.
+        pad: pixels added on every side before a crop; 0: no crop.
+        flip: whether to mirror half of the images left to right.
+        cutout: side in pixels of the square that is blanked; 0: none. Its
+            centre lies anywhere in the image, so parts of it may be outside.
+        mixup: alpha of Beta(alpha, alpha), from which the share of the first
+            image of each pair is drawn, one for the batch; 0: none.
+
+    Returns:
+        A dict of arrays: arguments of `crop`, `blank` and `mix`, each in a
+        tuple under the function's name, where it has something to do.
+    """
+    drawn = {}
+    if pad or flip:
+        top, left = rng.integers(0, 2 * pad + 1, size=(2, count, 1))
+        rows, columns = top + np.arange(height), left + np.arange(width)
+        if flip:
+            mirrored = rng.random((count, 1)) < 0.5
+            columns = np.where(mirrored, columns[:, ::-1], columns)
+        drawn["crop"] = (rows, columns)
+    if cutout:
+        drawn["blank"] = tuple(
+            _interval(rng.integers(0, length, (count, 1)), cutout, length)
+            for length in (height, width)
+        )
+    if mixup:
+        share = np.float32(rng.beta(mixup, mixup))
+        drawn["mix"] = (share, rng.permutation(count))
+    return drawn
 
 
-def random_crop(images, rng, pad, flip):
-    """Crop each image at its own place from its reflection-padded self.
+def _interval(centre, size, length):
+    """Which places of a line the square covers: bool (images, length)."""
+    first, places = centre - size // 2, np.arange(length)
+    return (places >= first) & (places < first + size)
+
+
+def apply(drawn, images, labels, *, pad, normalise):
+    """Crop, normalise, blank and mix a batch as drawn.
+
+    Args:
+        drawn: from `draw`.
+        images: uint8 array (images, height, width, channels).
+        labels: one-hot float array (images, classes).
+        pad: as in `draw`.
+        normalise: function from uint8 images to float32 ones.
+
+    Returns:
+        (float32 images, labels)
+    """
+    if "crop" in drawn:
+        images = crop(images, *drawn["crop"], pad)
+    images = normalise(images)
+    if "blank" in drawn:
+        images = blank(images, *drawn["blank"])
+    if "mix" in drawn:
+        images, labels = mix(images, labels, *drawn["mix"])
+    return images, labels
+
+
+def crop(images, rows, columns, pad):
+    """Take from each reflection-padded image its own rows and columns.
 
     Args:
         images: array (images, height, width, channels).
-        rng: `numpy.random.Generator`.
+        rows, columns: int arrays (images, height) and (images, width), from 0
+            at the padded image's first.
         pad: pixels added on every side; the edge is not repeated.
-        flip: whether to mirror half of the images left to right.
 
     Returns:
         Array of the same shape and dtype.
+
+    Reference:
+        Zagoruyko and Komodakis 2016, section 3.
     """
-    count, height, width, _ = images.shape
-    padded = np.pad(
+    library = _library(images)
+    padded = library.pad(
         images, [(0, 0), (pad, pad), (pad, pad), (0, 0)], mode="reflect"
     )
-    top, left = rng.integers(0, 2 * pad + 1, size=(2, count, 1))
-    rows = top + np.arange(height)
-    columns = left + np.arange(width)
-    if flip:
-        mirrored = rng.random((count, 1)) < 0.5
-        columns = np.where(mirrored, columns[:, ::-1], columns)
-    return padded[
-        np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
+    image = np.arange(len(images))[:, None, None]
+    return padded[image, rows[:, :, None], columns[:, None, :]]
 
 
-def cutout(images, rng, size):
-    """Blank a square in each image, centred anywhere in it.
-
-    The square has a fixed size; parts of it may lie outside the image.
+def blank(images, rows, columns):
+    """Blank a rectangle in each image: Cutout.
 
     Args:
         images: normalised float array (images, height, width, channels). What
             is blanked becomes 0, the mean.
-        rng: `numpy.random.Generator`.
-        size: side of the square, in pixels.
+        rows, columns: bool arrays (images, height) and (images, width).
 
     Returns:
         A new array of the same shape and dtype.
@@ -53,28 +110,18 @@ def cutout(images, rng, size):
         DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552, section
         3.2. Its best sizes are 16 for CIFAR-10 and 8 for CIFAR-100.
     """
-    count, height, width, _ = images.shape
-
-    def inside(centre, length):
-        first = centre - size // 2
-        places = np.arange(length)
-        return (places >= first) & (places < first + size)
-
-    rows = inside(rng.integers(0, height, (count, 1)), height)
-    columns = inside(rng.integers(0, width, (count, 1)), width)
-    square = rows[:, :, None] & columns[:, None, :]
-    return np.where(square[..., None], images.dtype.type(0), images)
+    square = rows[:, :, None, None] & columns[:, None, :, None]
+    return _library(images).where(square, np.float32(0), images)
 
 
-def mixup(images, labels, rng, alpha):
-    """Mix each image and its label with another of the batch.
+def mix(images, labels, share, other):
+    """Mix each image and its label with another of the batch: mixup.
 
     Args:
         images: float array (images, height, width, channels).
         labels: one-hot float array (images, classes).
-        rng: `numpy.random.Generator`.
-        alpha: of Beta(alpha, alpha), from which the share of the first image
-            is drawn, one for the batch; > 0.
+        share: of the image itself, in [0, 1].
+        other: int array (images,), which one each is mixed with.
 
     Returns:
         (images, labels), mixed.
@@ -83,9 +130,15 @@ def mixup(images, labels, rng, alpha):
         Zhang et al. 2018, https://arxiv.org/abs/1710.09412, section 2 and
         figure 1.
     """
-    share = np.float32(rng.beta(alpha, alpha))
-    other = rng.permutation(len(images))
     return (
         share * images + (1 - share) * images[other],
         share * labels + (1 - share) * labels[other],
     )
+
+
+def _library(array):
+    if isinstance(array, np.ndarray):
+        return np
+    import jax.numpy
+
+    return jax.numpy

@@ -28,10 +28,7 @@ class Batches(keras.utils.PyDataset):
         batch_size: images in a batch, over all replicas.
         normalise: function from uint8 images to float32 ones.
         training: whether to shuffle, augment and drop the last partial batch.
-        cutout: in training, side in pixels of a square that is blanked in
-            each image; 0: none.
-        mixup: in training, alpha of the Beta distribution by which pairs of
-            images and labels are mixed; 0: none.
+        augmentation: in training, arguments of `augment.draw`, by name.
         seed: of order and augmentation, int >= 0.
 
     Raises:
@@ -46,8 +43,7 @@ class Batches(keras.utils.PyDataset):
         normalise,
         *,
         training=False,
-        cutout=0,
-        mixup=0.0,
+        augmentation=None,
         seed=0,
     ):
         super().__init__()
@@ -61,8 +57,7 @@ class Batches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.normalise = normalise
         self.training = training
-        self.cutout = cutout
-        self.mixup = mixup
+        self.augmentation = augmentation or {}
         self.seed = seed
         self.epoch = 0
 
@@ -71,18 +66,23 @@ class Batches(keras.utils.PyDataset):
         return whole if self.training else whole + bool(rest)
 
     def __getitem__(self, index):
-        rng = np.random.default_rng([self.seed, self.epoch, index])
-        images, labels = self.read(index, rng)
-        images = self.normalise(images)
-        labels = augment.one_hot(labels, self.num_classes)
-        if self.training and self.cutout:
-            images = augment.cutout(images, rng, self.cutout)
-        if self.training and self.mixup:
-            images, labels = augment.mixup(images, labels, rng, self.mixup)
-        return images, labels
+        images, labels = self.read(index)
+        drawn = self.draw(index, images.shape) if self.training else {}
+        return augment.apply(
+            drawn,
+            images,
+            np.eye(self.num_classes, dtype="float32")[labels],
+            pad=self.augmentation.get("pad", 0),
+            normalise=self.normalise,
+        )
 
-    def read(self, index, rng):
-        """The images of batch `index` of this epoch, cropped, and labels.
+    def draw(self, index, shape):
+        """What is random about batch `index` of this epoch."""
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        return augment.draw(rng, *shape[:3], **self.augmentation)
+
+    def read(self, index):
+        """The images of batch `index` of this epoch, and their labels.
 
         Returns:
             (uint8 array (batch, height, width, channels), int array (batch,)).
@@ -97,46 +97,27 @@ class ArrayBatches(Batches):
         images: uint8 array (images, height, width, channels).
         labels: int array (images,), from 0.
         num_classes, batch_size, normalise: see `Batches`.
-        pad: in training, pixels by which each image is padded with its
-            reflection before it is cropped at a random place; 0: no crop.
-        flip: in training, whether to mirror half of the images.
         **arguments: see `Batches`.
-
-    Reference:
-        Zagoruyko and Komodakis 2016, section 3: flips and crops from images
-        padded by 4 pixels with reflection.
     """
 
     def __init__(
-        self,
-        images,
-        labels,
-        num_classes,
-        batch_size,
-        normalise,
-        *,
-        pad=0,
-        flip=False,
-        **arguments,
+        self, images, labels, num_classes, batch_size, normalise, **arguments
     ):
         super().__init__(
             len(images), num_classes, batch_size, normalise, **arguments
         )
         self.images = images
         self.labels = labels
-        self.pad = pad
-        self.flip = flip
         self._order = (None, None)  # epoch, permutation
 
-    def read(self, index, rng):
+    def read(self, index):
+        chosen = self.chosen(index)
+        return self.images[chosen], self.labels[chosen]
+
+    def chosen(self, index):
+        """Which images are in batch `index` of this epoch."""
         here = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        if not self.training:
-            return self.images[here], self.labels[here]
-        chosen = self.order(self.epoch)[here]
-        images = self.images[chosen]
-        if self.pad or self.flip:
-            images = augment.random_crop(images, rng, self.pad, self.flip)
-        return images, self.labels[chosen]
+        return self.order(self.epoch)[here] if self.training else here
 
     def order(self, epoch):
         """The permutation of the images in this epoch."""
@@ -146,3 +127,43 @@ class ArrayBatches(Batches):
             order = rng.permutation(len(self.images))
             self._order = (epoch, order)
         return order
+
+
+class DeviceBatches(ArrayBatches):
+    """The same batches, from images that lie on a JAX device.
+
+    The images go to the device once, as bytes; for each batch its indices and
+    random numbers follow, and one compiled function gathers, crops,
+    normalises and mixes there, while the step before it still runs. Equal to
+    `ArrayBatches` but for the rounding of float32.
+
+    Args:
+        As of `ArrayBatches`.
+    """
+
+    def __init__(self, images, *arguments, **keywords):
+        import jax
+
+        super().__init__(images, *arguments, **keywords)
+        self.images = jax.device_put(images)
+        self._batch = jax.jit(self._on_device)
+
+    def __getitem__(self, index):
+        chosen = self.chosen(index)
+        if isinstance(chosen, slice):
+            chosen = np.arange(self.count)[chosen]
+        drawn = {}
+        if self.training:
+            drawn = self.draw(index, (len(chosen), *self.images.shape[1:]))
+        return self._batch(self.images, self.labels[chosen], chosen, drawn)
+
+    def _on_device(self, images, labels, chosen, drawn):
+        import jax
+
+        return augment.apply(
+            drawn,
+            images[chosen],
+            jax.nn.one_hot(labels, self.num_classes),
+            pad=self.augmentation.get("pad", 0),
+            normalise=self.normalise,
+        )

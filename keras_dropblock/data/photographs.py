@@ -112,7 +112,7 @@ class PhotographBatches(Batches):
         self._next = None  # (epoch, index) that the iterator gives next
         self._iterator = None
 
-    def read(self, index, rng):
+    def read(self, index):
         if self._next != (self.epoch, index):
             self._iterator = iter(self._dataset(index).as_numpy_iterator())
         self._next = (self.epoch, index + 1)

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 
 from keras_dropblock.data import tfds
-from keras_dropblock.data.batches import ArrayBatches
+from keras_dropblock.data.batches import ArrayBatches, DeviceBatches
 from keras_dropblock.data.errors import DataError
 from keras_dropblock.data.normalise import channel_statistics
 
@@ -39,9 +39,17 @@ class Splits:
         """(mean, std) of the training images, each one number a channel."""
         return channel_statistics(self.x_train)
 
-    def batches(self, split, batch_size, normalise, **arguments):
-        """`ArrayBatches` of a split, "train" or "test"."""
-        return ArrayBatches(
+    def batches(
+        self, split, batch_size, normalise, *, on_device=False, **arguments
+    ):
+        """Batches of a split, "train" or "test".
+
+        Args:
+            on_device: whether the images shall lie on a JAX device.
+            Others as of `ArrayBatches`.
+        """
+        kind = DeviceBatches if on_device else ArrayBatches
+        return kind(
             getattr(self, f"x_{split}"),
             getattr(self, f"y_{split}"),
             len(self.class_names),
