@@ -17,7 +17,12 @@ from keras_dropblock.analysis import plots
 from keras_dropblock.analysis.scores import scores
 from keras_dropblock.layers import dropblock_layers
 from keras_dropblock.models import from_notation
-from keras_dropblock.optimizers import SGD, couple_weight_decay, step_schedule
+from keras_dropblock.optimizers import (
+    SGD,
+    couple_weight_decay,
+    drop_steps,
+    step_schedule,
+)
 from keras_dropblock.recipes import (
     AUGMENTATIONS,
     Recipe,
@@ -257,9 +262,19 @@ def _compile(model, recipe, steps_per_epoch):
         recipe.learning_rate_factor,
         steps_per_epoch,
     )
+    optimizer = SGD(
+        rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        reset_momentum_at=drop_steps(
+            recipe.learning_rate_drops, steps_per_epoch
+        )
+        if recipe.reset_momentum
+        else (),
+    )
     backend = keras.backend.backend()
     model.compile(
-        SGD(rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0),
+        optimizer,
         keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=recipe.label_smoothing
         ),

@@ -226,6 +226,16 @@ def test_label_smoothing_is_that_of_the_formula():
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("reset, steps", [("true", (20, 50)), ("false", ())])
+def test_the_recipe_resets_momentum_where_the_rate_drops(reset, steps):
+    run = Recipe().override(
+        ["learning_rate_drops=[3, 6]", f"reset_momentum={reset}"]
+    )
+    model = fitting._build(run.override(["model=WRN-10-1"]), (8, 8, 3), 4)
+    fitting._compile(model, run, steps_per_epoch=10)
+    assert model.optimizer.reset_momentum_at == steps
+
+
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(npz, tmp_path, dtype):
     recipe = small(npz, f"dtype={dtype}", "epochs=1")
