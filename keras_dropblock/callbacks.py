@@ -1,5 +1,6 @@
 """Callbacks: the schedule of keep_prob, and what a run writes each epoch."""
 
+import math
 import pathlib
 
 import keras
@@ -17,10 +18,11 @@ class KeepProbScheduler(keras.callbacks.Callback):
     step is `optimizer.iterations`: it is saved with the optimizer, so a
     resumed run goes on where it was, whatever `steps_per_execution` is.
 
-    A value is assigned when it differs from the last by more than
-    `TOLERANCE`, and at both ends of each epoch. The epoch's logs hold it as
-    `keep_prob`, of the layers that drop most: put this callback before those
-    that write the logs down, such as `CSVLogger`.
+    Within an epoch values lie on a grid of about `TOLERANCE`, so that few of
+    the steps assign one and the value in force is a function of the step
+    alone; at the end of an epoch it is the exact one. The epoch's logs hold
+    that as `keep_prob`, of the layers that drop most: put this callback
+    before those that write the logs down, such as `CSVLogger`.
 
     Args:
         schedule: function of progress in [0, 1] that gives a strength in
@@ -81,13 +83,12 @@ class KeepProbScheduler(keras.callbacks.Callback):
         self._update(batch=0)
 
     def on_train_batch_begin(self, batch, logs=None):
-        strength = self._strength(self._step_of_batch_0 + batch)
-        drop_rate = 1.0 - self._lowest_keep_prob
-        if abs(strength - self._strength_now) * drop_rate > self.TOLERANCE:
+        strength = self._on_grid(self._strength(self._step_of_batch_0 + batch))
+        if strength != self._strength_now:
             self._update(batch)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._update(batch=0)
+        self._assign(self._strength(self._iterations()))
         if logs is not None:
             logs["keep_prob"] = min(
                 layer.keep_prob for layer in dropblock_layers(self.model)
@@ -95,9 +96,10 @@ class KeepProbScheduler(keras.callbacks.Callback):
 
     def _find_schedule(self, epoch):
         """Where the schedule starts and how long it is, in optimizer steps."""
-        self._lowest_keep_prob = min(
+        drop_rate = 1.0 - min(
             layer.final_keep_prob for layer in dropblock_layers(self.model)
         )
+        self._intervals = max(math.ceil(drop_rate / self.TOLERANCE), 1)
         if self.total_steps is not None:
             self._first_step, self._steps = 0, self.total_steps
             return
@@ -130,11 +132,15 @@ class KeepProbScheduler(keras.callbacks.Callback):
         """
         step = self._iterations()
         self._step_of_batch_0 = step - batch
-        self._strength_now = self._strength(step)
+        self._strength_now = self._on_grid(self._strength(step))
+        self._assign(self._strength_now)
+
+    def _on_grid(self, strength):
+        return round(strength * self._intervals) / self._intervals
+
+    def _assign(self, strength):
         for layer in dropblock_layers(self.model):
-            layer.keep_prob = 1.0 - self._strength_now * (
-                1.0 - layer.final_keep_prob
-            )
+            layer.keep_prob = 1.0 - strength * (1.0 - layer.final_keep_prob)
 
 
 class EpochOfData(keras.callbacks.Callback):

@@ -66,6 +66,27 @@ def test_keep_prob_falls_linearly_over_the_whole_fit():
     assert model.layers[-1].keep_prob == 0.5  # at step `total`
 
 
+def test_keep_prob_is_a_function_of_the_step_wherever_a_fit_begins():
+    # 3,000 steps move it by 1.7e-4 each, 10,000 by 5e-5: less than a change
+    # that is worth an assignment.
+    for total_steps in (3000, 10_000):
+        seen = []
+        for start in (0, 1, 3):
+            model, probe = model_that_tells_its_drop_rate(), Probe()
+            model.optimizer.build(model.trainable_variables)
+            model.optimizer.iterations.assign(start)
+            fit(model, KeepProbScheduler(total_steps=total_steps), probe)
+            seen.append(probe.seen)
+        values = [
+            {probe[step] for probe in seen if step in probe}
+            for step in range(16)
+        ]
+        assert all(len(value) == 1 for value in values), total_steps
+        assert seen[0][15] == pytest.approx(
+            1 - 0.5 * 15 / total_steps, abs=KeepProbScheduler.TOLERANCE / 2
+        )
+
+
 def test_epoch_logs_hold_keep_prob():
     history = fit(
         model_that_tells_its_drop_rate(), KeepProbScheduler(), epochs=4
