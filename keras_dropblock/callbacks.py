@@ -1,10 +1,11 @@
 """Callbacks: the schedule of keep_prob, and what a run writes each epoch."""
 
+import csv
+import io
 import math
 import pathlib
 
 import keras
-import numpy as np
 
 from keras_dropblock import files, schedules
 from keras_dropblock.layers import dropblock_layers, masks
@@ -165,6 +166,25 @@ class LogLearningRate(keras.callbacks.Callback):
         logs["learning_rate"] = self.learning_rate
 
 
+class WriteHistory(keras.callbacks.Callback):
+    """Adds the logs of each epoch to a CSV file, whole or not at all."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        before = self.path.read_text("utf-8") if self.path.exists() else ""
+        added = io.StringIO()
+        writer = csv.DictWriter(
+            added, ["epoch", *sorted(logs)], lineterminator="\n"
+        )
+        if not before:
+            writer.writeheader()
+        writer.writerow({"epoch": epoch, **logs})
+        files.write_text(self.path, before + added.getvalue())
+
+
 class SaveWeights(keras.callbacks.Callback):
     """Saves the weights after each epoch, whole or not at all."""
 
@@ -175,69 +195,3 @@ class SaveWeights(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         with files.replacing(self.path) as temporary:
             self.model.save_weights(temporary)
-
-
-class Backup(keras.callbacks.Callback):
-    """Backs up after each epoch all that the next one depends on.
-
-    Weights, optimizer and the states of the seed generators, which Keras's
-    BackupAndRestore leaves out, go into one file that is written whole or not
-    at all. With data whose order is a function of the epoch, a resumed run
-    ends in the weights of an uninterrupted one.
-
-    Args:
-        path: the backup, `.npz`.
-        recipe: text that identifies the run; a backup of another is refused.
-    """
-
-    def __init__(self, path, recipe):
-        super().__init__()
-        self.path = pathlib.Path(path)
-        self.recipe = recipe
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {
-            name: keras.ops.convert_to_numpy(variable)
-            for name, variable in _state(self.model).items()
-        }
-        with files.replacing(self.path) as temporary:
-            np.savez(
-                temporary,
-                _recipe=np.array(self.recipe),
-                _epochs_done=np.array(epoch + 1),
-                **arrays,
-            )
-
-    def restore(self, model):
-        """Load the backup into a compiled model, if there is one.
-
-        Returns:
-            The number of epochs done: the `initial_epoch` to go on with.
-
-        Raises:
-            ValueError: for a backup of another recipe or network.
-        """
-        if not self.path.exists():
-            return 0
-        with np.load(self.path) as backup:
-            if str(backup["_recipe"]) != self.recipe:
-                raise ValueError(
-                    f"The backup {self.path} belongs to another recipe. Use "
-                    "another work directory."
-                )
-            model.optimizer.build(model.trainable_variables)
-            state = _state(model)
-            if {"_recipe", "_epochs_done", *state} != set(backup):
-                raise ValueError(
-                    f"The backup {self.path} belongs to another network."
-                )
-            for name, variable in state.items():
-                variable.assign(backup[name])
-            return int(backup["_epochs_done"])
-
-
-def _state(model):
-    """Every variable that training changes, by a name that is its own."""
-    variables = [*model.variables, *model.optimizer.variables]
-    return {f"{i:04d}": variable for i, variable in enumerate(variables)}

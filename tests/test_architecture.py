@@ -14,15 +14,20 @@ MAY_IMPORT = {
     "data": set(),
     "optimizers": set(),
     "callbacks": {"files", "layers", "schedules"},
+    "backup": {"files", "workdir"},
+    "loop": {"callbacks", "layers", "schedules"},
     "models": {"layers"},
     "analysis": {"data", "files", "layers", "models"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
     "fitting": {
-        *("analysis", "callbacks", "data", "files", "layers", "models"),
-        *("optimizers", "recipes", "schedules", "workdir"),
+        *("analysis", "backup", "data", "files", "layers", "loop", "models"),
+        *("optimizers", "recipes", "workdir"),
     },
-    "cli": {"cli", "data", "exporting", "fitting", "recipes", "workdir"},
+    "cli": {
+        *("backup", "cli", "data", "exporting", "fitting", "recipes"),
+        *("stopping", "workdir"),
+    },
 }
 KERAS_FREE = ("files", "schedules", "recipes")
 

@@ -15,7 +15,8 @@ class Batches(keras.utils.PyDataset):
     in order, all of them.
 
     `fit` must be called with `shuffle=False`, and `epoch` set as each epoch
-    begins: see `callbacks.EpochOfData`.
+    begins: see `callbacks.EpochOfData`. With `first_batch` set, before `fit`,
+    the batches before it are left out: the rest of an epoch.
 
     Args:
         images: uint8 array (images, height, width, channels).
@@ -74,13 +75,16 @@ class Batches(keras.utils.PyDataset):
         self.mixup = mixup
         self.seed = seed
         self.epoch = 0
+        self.first_batch = 0
         self._order = (None, None)  # epoch, permutation
 
     def __len__(self):
         whole, rest = divmod(len(self.images), self.batch_size)
-        return whole if self.training else whole + bool(rest)
+        count = whole if self.training else whole + bool(rest)
+        return count - self.first_batch
 
     def __getitem__(self, index):
+        index += self.first_batch
         here = slice(index * self.batch_size, (index + 1) * self.batch_size)
         if not self.training:
             x = self.normalise(self.images[here])

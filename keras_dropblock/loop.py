@@ -1,0 +1,84 @@
+"""The loop: `model.fit` with all callbacks of a run, from any place of it."""
+
+import sys
+
+import keras
+
+from keras_dropblock import callbacks, schedules
+from keras_dropblock.layers import dropblock_layers
+
+
+def train(run, workdir, place, backup, verbose):
+    """Train from a place to the end of the run.
+
+    Args:
+        run: has `recipe`, `model` and `data.Batches` `train` and `test`.
+        workdir: the run's folder.
+        place: `Place` of which the model has the state.
+        backup: `Backup`, asked for that state if there was one.
+        verbose: as in `keras.Model.fit`; `"auto"` is a progress bar on a
+            terminal and a line an epoch elsewhere.
+
+    Raises:
+        NotFiniteError: if weights that are to be backed up are not finite.
+        files.WriteError: if a file cannot be written.
+    """
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
+    parts = _callbacks(run, workdir, backup)
+    epoch = place.epoch
+    if place.step:
+        # The rest of an epoch is a fit of its own: Keras asks for the
+        # length of an epoch once.
+        run.train.first_batch = place.step
+        _fit(run, parts, epoch, epoch + 1, verbose)
+        run.train.first_batch = 0
+        epoch += 1
+    if epoch < run.recipe.epochs:
+        _fit(run, parts, epoch, run.recipe.epochs, verbose)
+
+
+def _fit(run, parts, first_epoch, end_epoch, verbose):
+    run.model.fit(
+        run.train,
+        initial_epoch=first_epoch,
+        epochs=end_epoch,
+        validation_data=run.test,
+        shuffle=False,
+        # Made here to count the epochs of the run, not those of this fit.
+        callbacks=keras.callbacks.CallbackList(
+            parts,
+            add_history=True,
+            add_progbar=verbose != 0,
+            model=run.model,
+            verbose=verbose,
+            epochs=run.recipe.epochs,
+            steps=len(run.train),
+        ),
+        verbose=verbose,
+    )
+
+
+def _callbacks(run, workdir, backup):
+    """In order: those that write to the logs, those that write logs down."""
+    result = [callbacks.EpochOfData(run.train), callbacks.LogLearningRate()]
+    if dropblock_layers(run.model):
+        result.append(
+            callbacks.KeepProbScheduler(
+                schedules.BY_NAME[run.recipe.schedule],
+                total_steps=run.recipe.epochs * len(run.train),
+            )
+        )
+    result.append(callbacks.WriteHistory(workdir / "history.csv"))
+    if keras.backend.backend() == "tensorflow":
+        # Written by TensorFlow: on other backends it may not be there.
+        result.append(
+            keras.callbacks.TensorBoard(
+                str(workdir / "tensorboard"), write_graph=False
+            )
+        )
+    return [
+        *result,
+        callbacks.SaveWeights(workdir / "model.weights.h5"),
+        backup,
+    ]
