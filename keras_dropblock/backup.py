@@ -41,10 +41,10 @@ def require_finite(arrays, place):
         if np.issubdtype(array.dtype, np.floating):
             if not np.isfinite(array).all():
                 raise NotFiniteError(
-                    f"The weights are not finite after {place}. The last good "
-                    "backup stays, but the same command would come here "
-                    "again: train in another work directory, for instance "
-                    "with a lower `learning_rate`."
+                    f"The weights or the loss are not finite after {place}. "
+                    "The last good backup stays, but the same command would "
+                    "come here again: train in another work directory, for "
+                    "instance with a lower `learning_rate`."
                 )
 
 

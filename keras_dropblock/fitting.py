@@ -51,6 +51,9 @@ def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
     The test set is watched, nothing is chosen by it: the last epoch is what
     counts.
 
+    In the main thread, SIGTERM and Ctrl-C end the run after the step at hand,
+    with a backup; a second one ends it at once.
+
     Args:
         recipe: `Recipe`.
         workdir: folder of the run, made if it is not there.
@@ -67,7 +70,8 @@ def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
             use, or holds no backup that can be used of a run that has begun.
         RecipeError: if the recipe does not fit its data, network or backend.
         data.DataError: if the data are not there.
-        backup.NotFiniteError: if weights that are to be backed up are not.
+        stopping.Interrupted: after SIGTERM or Ctrl-C.
+        backup.NotFiniteError: if the loss or the weights cease to be finite.
         files.WriteError: if the disk is full; the last backup stays.
     """
     workdir = pathlib.Path(workdir)

@@ -6,6 +6,11 @@ import keras
 
 from keras_dropblock import callbacks, schedules
 from keras_dropblock.layers import dropblock_layers
+from keras_dropblock.stopping import (
+    StopRequests,
+    StopUnlessFinite,
+    StopWhenAsked,
+)
 
 
 def train(run, workdir, place, backup, verbose):
@@ -20,22 +25,24 @@ def train(run, workdir, place, backup, verbose):
             terminal and a line an epoch elsewhere.
 
     Raises:
-        NotFiniteError: if weights that are to be backed up are not finite.
+        Interrupted: after SIGTERM or Ctrl-C, with a backup.
+        NotFiniteError: if the loss or the weights cease to be finite.
         files.WriteError: if a file cannot be written.
     """
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    parts = _callbacks(run, workdir, backup)
-    epoch = place.epoch
-    if place.step:
-        # The rest of an epoch is a fit of its own: Keras asks for the
-        # length of an epoch once.
-        run.train.first_batch = place.step
-        _fit(run, parts, epoch, epoch + 1, verbose)
-        run.train.first_batch = 0
-        epoch += 1
-    if epoch < run.recipe.epochs:
-        _fit(run, parts, epoch, run.recipe.epochs, verbose)
+    with StopRequests() as requests:
+        parts = _callbacks(run, workdir, backup, requests)
+        epoch = place.epoch
+        if place.step:
+            # The rest of an epoch is a fit of its own: Keras asks for the
+            # length of an epoch once.
+            run.train.first_batch = place.step
+            _fit(run, parts, epoch, epoch + 1, verbose)
+            run.train.first_batch = 0
+            epoch += 1
+        if epoch < run.recipe.epochs:
+            _fit(run, parts, epoch, run.recipe.epochs, verbose)
 
 
 def _fit(run, parts, first_epoch, end_epoch, verbose):
@@ -59,7 +66,7 @@ def _fit(run, parts, first_epoch, end_epoch, verbose):
     )
 
 
-def _callbacks(run, workdir, backup):
+def _callbacks(run, workdir, backup, requests):
     """In order: those that write to the logs, those that write logs down."""
     result = [callbacks.EpochOfData(run.train), callbacks.LogLearningRate()]
     if dropblock_layers(run.model):
@@ -69,7 +76,10 @@ def _callbacks(run, workdir, backup):
                 total_steps=run.recipe.epochs * len(run.train),
             )
         )
-    result.append(callbacks.WriteHistory(workdir / "history.csv"))
+    result += [
+        StopUnlessFinite(run.train),
+        callbacks.WriteHistory(workdir / "history.csv"),
+    ]
     if keras.backend.backend() == "tensorflow":
         # Written by TensorFlow: on other backends it may not be there.
         result.append(
@@ -81,4 +91,5 @@ def _callbacks(run, workdir, backup):
         *result,
         callbacks.SaveWeights(workdir / "model.weights.h5"),
         backup,
+        StopWhenAsked(requests, backup, run.train),
     ]

@@ -91,10 +91,10 @@ def test_a_run_cut_anywhere_ends_as_one_that_was_not(
 def test_a_mirrored_run_resumes_inside_an_epoch(
     npz, tmp_path, monkeypatch, deterministic
 ):
-    recipe = small(npz, "strategy=mirrored", "epochs=2")
+    recipe = small(npz, "strategy=mirrored", "epochs=1")
     fitting.fit(recipe, tmp_path / "whole", verbose=0)
     with monkeypatch.context() as patch:
-        stop_as_batch_begins(patch, 1, 4)
+        stop_as_batch_begins(patch, 0, 4)
         with pytest.raises(Stop):
             fitting.fit(
                 *(recipe, tmp_path / "parts"), verbose=0, backup_minutes=0
@@ -105,7 +105,7 @@ def test_a_mirrored_run_resumes_inside_an_epoch(
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     for a, b in zip(whole, parts, strict=True):
         assert np.allclose(a, b, rtol=1e-5, atol=1e-7)
-    (*_, last), (*_, expected) = (
+    (last,), (expected,) = (
         rows(tmp_path / "parts"),
         rows(tmp_path / "whole"),
     )

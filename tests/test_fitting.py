@@ -257,6 +257,7 @@ def test_the_doors_of_a_checkout_open(door):
         text=True,
     )
     assert "--workdir" in result.stdout and "Traceback" not in result.stderr
+    assert ("143 by SIGTERM" in result.stdout) == (door == "train")
 
 
 def test_a_wrong_command_is_one_line_and_no_traceback(tmp_path):
