@@ -16,16 +16,18 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_schedules.py tests/test_callbacks.py tests/test_optimizers.py \
 	tests/test_residual.py tests/test_wide_resnet.py tests/test_resnet.py \
-	tests/test_torch_weights.py tests/test_conformance.py tests/test_fitting.py
-BACKEND_MARKS := not slow or conformance
+	tests/test_torch_weights.py tests/test_conformance.py tests/test_fitting.py \
+	tests/test_backup.py tests/test_stopping.py
+BACKEND_MARKS := (not slow or conformance) and not soak
 
-.PHONY: help quickstart test test-slow test-backends lint wheel clean
+.PHONY: help quickstart test test-slow test-backends soak lint wheel clean
 
 help:
 	@echo "make quickstart     train, draw, export and serve a digit classifier"
 	@echo "make test           the tests, on TensorFlow"
 	@echo "make test-slow      the longer ones: every network, every conformance"
 	@echo "make test-backends  layers, schedules and models on JAX and torch"
+	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
 	@echo "make lint           ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check what is in it"
 	@echo "make clean          remove the virtual environment and build outputs"
@@ -34,7 +36,7 @@ quickstart: $(VENV)/.tensorflow
 	$(BIN)/python training/quickstart.py
 
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not soak"
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
@@ -44,6 +46,11 @@ test-backends: export XLA_FLAGS = --xla_backend_optimization_level=0
 test-backends: $(VENV)/.backends
 	KERAS_BACKEND=jax $(PYTEST) -m "$(BACKEND_MARKS)" $(BACKEND_TESTS)
 	KERAS_BACKEND=torch $(PYTEST) -m "$(BACKEND_MARKS)" $(BACKEND_TESTS)
+
+# One test a backend: more than one process would only slow each other.
+soak: $(VENV)/.backends
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m soak -s
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m soak -s
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,10 +1,12 @@
 """Callbacks: the schedule of keep_prob, and what a run writes each epoch."""
 
+import csv
+import io
+import math
 import pathlib
 import time
 
 import keras
-import numpy as np
 
 from keras_dropblock import files, schedules
 from keras_dropblock.layers import dropblock_layers, masks
@@ -18,10 +20,11 @@ class KeepProbScheduler(keras.callbacks.Callback):
     step is `optimizer.iterations`: it is saved with the optimizer, so a
     resumed run goes on where it was, whatever `steps_per_execution` is.
 
-    A value is assigned when it differs from the last by more than
-    `TOLERANCE`, and at both ends of each epoch. The epoch's logs hold it as
-    `keep_prob`, of the layers that drop most: put this callback before those
-    that write the logs down, such as `CSVLogger`.
+    Within an epoch values lie on a grid of about `TOLERANCE`, so that few of
+    the steps assign one and the value in force is a function of the step
+    alone; at the end of an epoch it is the exact one. The epoch's logs hold
+    that as `keep_prob`, of the layers that drop most: put this callback
+    before those that write the logs down, such as `CSVLogger`.
 
     Args:
         schedule: function of progress in [0, 1] that gives a strength in
@@ -82,25 +85,21 @@ class KeepProbScheduler(keras.callbacks.Callback):
         self._update(batch=0)
 
     def on_train_batch_begin(self, batch, logs=None):
-        strength = self._strength(self._step_of_batch_0 + batch)
-        drop_rate = 1.0 - self._lowest_keep_prob
-        if abs(strength - self._strength_now) * drop_rate > self.TOLERANCE:
+        strength = self._on_grid(self._strength(self._step_of_batch_0 + batch))
+        if strength != self._strength_now:
             self._update(batch)
 
-    def on_train_batch_end(self, batch, logs=None):
-        if logs is not None:
-            logs["keep_prob"] = self._keep_prob_now
-
     def on_epoch_end(self, epoch, logs=None):
-        self._update(batch=0)
+        self._assign(self._strength(self._iterations()))
         if logs is not None:
-            logs["keep_prob"] = self._keep_prob_now
+            logs.update(self.now)
 
     def _find_schedule(self, epoch):
         """Where the schedule starts and how long it is, in optimizer steps."""
-        self._lowest_keep_prob = min(
+        self._drop_rate = 1.0 - min(
             layer.final_keep_prob for layer in dropblock_layers(self.model)
         )
+        self._intervals = max(math.ceil(self._drop_rate / self.TOLERANCE), 1)
         if self.total_steps is not None:
             self._first_step, self._steps = 0, self.total_steps
             return
@@ -133,15 +132,17 @@ class KeepProbScheduler(keras.callbacks.Callback):
         """
         step = self._iterations()
         self._step_of_batch_0 = step - batch
-        self._strength_now = self._strength(step)
+        self._strength_now = self._on_grid(self._strength(step))
+        self._assign(self._strength_now)
+
+    def _on_grid(self, strength):
+        return round(strength * self._intervals) / self._intervals
+
+    def _assign(self, strength):
         for layer in dropblock_layers(self.model):
-            layer.keep_prob = 1.0 - self._strength_now * (
-                1.0 - layer.final_keep_prob
-            )
+            layer.keep_prob = 1.0 - strength * (1.0 - layer.final_keep_prob)
         # Not read back from a layer: that waits for the step in flight.
-        self._keep_prob_now = 1.0 - self._strength_now * (
-            1.0 - self._lowest_keep_prob
-        )
+        self.now = {"keep_prob": 1.0 - strength * self._drop_rate}
 
 
 class EpochOfData(keras.callbacks.Callback):
@@ -156,10 +157,11 @@ class EpochOfData(keras.callbacks.Callback):
 
 
 class LogSpeed(keras.callbacks.Callback):
-    """Writes the images a second of training to the logs, as they are now.
+    """Writes the images a second of training to the logs.
 
     The first step of an epoch does not count: it compiles, or waits for data.
-    Nor does evaluation. An epoch of one step has no speed, and logs 0.
+    Nor do the last one, which evaluation follows, and evaluation itself. An
+    epoch of fewer than three steps has no speed, and logs 0.
 
     Args:
         batch_size: images in a step, over all replicas.
@@ -170,21 +172,21 @@ class LogSpeed(keras.callbacks.Callback):
         self.batch_size = batch_size
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._first = None  # (batch, when it ended)
-        self._speed = 0.0
+        self.now = {"images_per_second": 0.0}
+        self._first_batch = None
 
-    def on_train_batch_end(self, batch, logs=None):
+    # As a batch begins: to be told of its end, Keras waits for its loss.
+    def on_train_batch_begin(self, batch, logs=None):
         now = time.perf_counter()
-        if self._first is None:
-            self._first = (batch, now)
-        else:
-            first, then = self._first
-            images = (batch - first) * self.batch_size
-            self._speed = round(images / (now - then), 1)
-        logs["images_per_second"] = self._speed
+        if self._first_batch is None and batch:
+            self._first_batch, self._since = batch, now
+        elif batch:
+            images = (batch - self._first_batch) * self.batch_size
+            speed = images / (now - self._since)
+            self.now = {"images_per_second": round(speed, 1)}
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["images_per_second"] = self._speed
+        logs.update(self.now)
 
 
 class LogLearningRate(keras.callbacks.Callback):
@@ -192,13 +194,48 @@ class LogLearningRate(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         rate = self.model.optimizer.learning_rate
-        self.learning_rate = float(keras.ops.convert_to_numpy(rate))
-
-    def on_train_batch_end(self, batch, logs=None):
-        logs["learning_rate"] = self.learning_rate
+        self.now = {"learning_rate": float(keras.ops.convert_to_numpy(rate))}
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["learning_rate"] = self.learning_rate
+        logs.update(self.now)
+
+
+class ShowOnBar(keras.callbacks.Callback):
+    """Shows on Keras's progress bar what others log at the end of an epoch.
+
+    For a bar alone: to hand a batch's logs to a callback, Keras waits for its
+    loss.
+
+    Args:
+        others: callbacks with a dict `now`, which go before this one.
+    """
+
+    def __init__(self, others):
+        super().__init__()
+        self.others = others
+
+    def on_train_batch_end(self, batch, logs=None):
+        for other in self.others:
+            logs.update(other.now)
+
+
+class WriteHistory(keras.callbacks.Callback):
+    """Adds the logs of each epoch to a CSV file, whole or not at all."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        before = self.path.read_text("utf-8") if self.path.exists() else ""
+        added = io.StringIO()
+        writer = csv.DictWriter(
+            added, ["epoch", *sorted(logs)], lineterminator="\n"
+        )
+        if not before:
+            writer.writeheader()
+        writer.writerow({"epoch": epoch, **logs})
+        files.write_text(self.path, before + added.getvalue())
 
 
 class SaveWeights(keras.callbacks.Callback):
@@ -211,69 +248,3 @@ class SaveWeights(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         with files.replacing(self.path) as temporary:
             self.model.save_weights(temporary)
-
-
-class Backup(keras.callbacks.Callback):
-    """Backs up after each epoch all that the next one depends on.
-
-    Weights, optimizer and the states of the seed generators, which Keras's
-    BackupAndRestore leaves out, go into one file that is written whole or not
-    at all. With data whose order is a function of the epoch, a resumed run
-    ends in the weights of an uninterrupted one.
-
-    Args:
-        path: the backup, `.npz`.
-        recipe: text that identifies the run; a backup of another is refused.
-    """
-
-    def __init__(self, path, recipe):
-        super().__init__()
-        self.path = pathlib.Path(path)
-        self.recipe = recipe
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {
-            name: keras.ops.convert_to_numpy(variable)
-            for name, variable in _state(self.model).items()
-        }
-        with files.replacing(self.path) as temporary:
-            np.savez(
-                temporary,
-                _recipe=np.array(self.recipe),
-                _epochs_done=np.array(epoch + 1),
-                **arrays,
-            )
-
-    def restore(self, model):
-        """Load the backup into a compiled model, if there is one.
-
-        Returns:
-            The number of epochs done: the `initial_epoch` to go on with.
-
-        Raises:
-            ValueError: for a backup of another recipe or network.
-        """
-        if not self.path.exists():
-            return 0
-        with np.load(self.path) as backup:
-            if str(backup["_recipe"]) != self.recipe:
-                raise ValueError(
-                    f"The backup {self.path} belongs to another recipe. Use "
-                    "another work directory."
-                )
-            model.optimizer.build(model.trainable_variables)
-            state = _state(model)
-            if {"_recipe", "_epochs_done", *state} != set(backup):
-                raise ValueError(
-                    f"The backup {self.path} belongs to another network."
-                )
-            for name, variable in state.items():
-                variable.assign(backup[name])
-            return int(backup["_epochs_done"])
-
-
-def _state(model):
-    """Every variable that training changes, by a name that is its own."""
-    variables = [*model.variables, *model.optimizer.variables]
-    return {f"{i:04d}": variable for i, variable in enumerate(variables)}

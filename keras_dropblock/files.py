@@ -3,23 +3,55 @@
 import contextlib
 import os
 import pathlib
+import re
+
+
+class WriteError(OSError):
+    """A file that cannot be written. What was in its place is not lost."""
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path, keep_as=None):
     """Yield a temporary path; on success it takes the place of `path`.
 
-    The name ends as `path` does, since many writers look at the ending.
+    It is on the disk before it does, and the change of names after it. The
+    temporary name ends as `path` does, since many writers look at the ending.
+
+    Args:
+        path: the file to write.
+        keep_as: a path in the same folder, to which the file that was there
+            moves. None: it is lost.
+
+    Raises:
+        WriteError: if the disk is full, or fails in another way.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _synchronise(temporary)
+        if keep_as is not None and path.exists():
+            os.replace(path, keep_as)
         os.replace(temporary, path)
+        _synchronise(path.parent)
+    except OSError as error:
+        # HDF5 puts a report of many lines where others put the reason.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise WriteError(
+            f"Cannot write {path}: {reason}. What was there before is not "
+            "lost. Make room or mend the disk, then run the same command again."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporaries(folder):
+    """What killed processes left in a folder in the midst of writing."""
+    return [
+        path
+        for path in pathlib.Path(folder).glob(".*")
+        if re.match(r"\.\d+\.", path.name)
+    ]
 
 
 def write_text(path, text):
@@ -49,3 +81,14 @@ def write_between(path, name, text):
     head, rest = whole.split(before)
     _, tail = rest.split(after)
     write_text(path, f"{head}{before}\n{text}\n{after}{tail}")
+
+
+def _synchronise(path):
+    """Wait until a file or a folder is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

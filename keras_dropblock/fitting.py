@@ -8,17 +8,21 @@ import dataclasses
 import json
 import math
 import pathlib
-import sys
 
 import keras
 
-from keras_dropblock import callbacks, data, schedules
+from keras_dropblock import data, files, loop
 from keras_dropblock.analysis import plots
 from keras_dropblock.analysis.scores import scores
-from keras_dropblock.layers import dropblock_layers
+from keras_dropblock.backup import Backup, Place
 from keras_dropblock.layers.convolution import synchronize_norms
 from keras_dropblock.models import from_notation
-from keras_dropblock.optimizers import SGD, couple_weight_decay, step_schedule
+from keras_dropblock.optimizers import (
+    SGD,
+    couple_weight_decay,
+    drop_steps,
+    step_schedule,
+)
 from keras_dropblock.recipes import (
     AUGMENTATIONS,
     Recipe,
@@ -30,54 +34,64 @@ from keras_dropblock.workdir import (
     WorkdirError,
     claim,
     forget_epochs_from,
+    locked,
+    require_unbegun,
     write_json,
 )
 
 
-def fit(recipe, workdir, verbose="auto"):
+def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
     """Train by a recipe, or go on with a run that stopped.
 
     The resolved recipe and the versions are written before the first step.
     After each epoch the work directory holds `history.csv`,
-    `curves.png`, `model.weights.h5`, TensorBoard's logs and a backup: the same
-    call on the same work directory goes on after the last whole epoch, or
-    finds the run done. At the end comes `metrics.json`. The test set is
-    watched, nothing is chosen by it: the last epoch is what counts.
+    `curves.png`, `model.weights.h5`, TensorBoard's logs and a backup; within an
+    epoch a backup is made from time to time. The same call on the same work
+    directory goes on after the last backup, or finds the run done; the result
+    is that of an uninterrupted run. At the end comes `metrics.json`. The test
+    set is watched, nothing is chosen by it: the last epoch is what counts.
+
+    In the main thread, SIGTERM and Ctrl-C end the run after the step at hand,
+    with a backup; a second one ends it at once.
 
     Args:
         recipe: `Recipe`.
         workdir: folder of the run, made if it is not there.
         verbose: as in `keras.Model.fit`; `"auto"` is a progress bar on a
             terminal and a line an epoch elsewhere.
+        backup_minutes: least time between backups within an epoch, >= 0; 0
+            backs up every step. It does not change the result.
 
     Returns:
         The scores on the test set: see `evaluate`.
 
     Raises:
-        WorkdirError: if the work directory belongs to another recipe.
+        WorkdirError: if the work directory belongs to another recipe, is in
+            use, or holds no backup that can be used of a run that has begun.
         RecipeError: if the recipe does not fit its data, network or backend.
         data.DataError: if the data are not there.
+        stopping.Interrupted: after SIGTERM or Ctrl-C.
+        backup.NotFiniteError: if the loss or the weights cease to be finite.
+        files.WriteError: if the disk is full; the last backup stays.
     """
     workdir = pathlib.Path(workdir)
     run = _prepare(recipe)
     claim(workdir, run.recipe)
-    backup = callbacks.Backup(
-        workdir / "backup" / "last.npz", run.recipe.to_toml()
+    with locked(workdir):
+        return _fit(run, workdir, verbose, backup_minutes)
+
+
+def _fit(run, workdir, verbose, backup_minutes):
+    backup = Backup(
+        *(workdir / "backup", run.recipe.to_toml(), run.train),
+        minutes=backup_minutes,
     )
-    done = backup.restore(run.model)
-    _announce(run, done)
+    place = _begin(run, workdir, backup)
+    _announce(run, place)
     took = ""
-    if done < run.recipe.epochs:
-        session = Session(workdir, run.splits, done)
-        run.model.fit(
-            run.train,
-            epochs=run.recipe.epochs,
-            initial_epoch=done,
-            validation_data=run.test,
-            shuffle=False,
-            callbacks=_callbacks(run, workdir, done, backup),
-            verbose=_verbosity(verbose),
-        )
+    if place.epoch < run.recipe.epochs:
+        session = Session(workdir, run.splits, *place)
+        loop.train(run, workdir, place, backup, verbose)
         session.finish()
         took = f", in {session.duration} on {session.devices}"
     plots.training_curves(workdir / "history.csv", workdir / "curves.png")
@@ -89,6 +103,22 @@ def fit(recipe, workdir, verbose="auto"):
         f"{run.recipe.epochs} epochs{took}. All is in {workdir}."
     )
     return result
+
+
+def _begin(run, workdir, backup):
+    """Where the run goes on from; what was killed there left no litter."""
+    for folder in (workdir, backup.last.parent):
+        for path in files.temporaries(folder):
+            path.unlink()
+    place = backup.restore(run.model)
+    if place is None:
+        require_unbegun(workdir)
+        place = Place(0, 0)
+        # From here on a run without a backup has lost it.
+        backup.set_model(run.model)
+        backup.save(place)
+    forget_epochs_from(place.epoch, workdir / "history.csv")
+    return place
 
 
 def evaluate(workdir, split="test"):
@@ -328,9 +358,19 @@ def _compile(model, recipe, steps_per_epoch):
         steps_per_epoch,
         warmup_epochs=recipe.warmup_epochs,
     )
+    optimizer = SGD(
+        rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        reset_momentum_at=drop_steps(
+            recipe.learning_rate_drops, steps_per_epoch
+        )
+        if recipe.reset_momentum
+        else (),
+    )
     backend = keras.backend.backend()
     model.compile(
-        SGD(rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0),
+        optimizer,
         keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=recipe.label_smoothing
         ),
@@ -340,44 +380,6 @@ def _compile(model, recipe, steps_per_epoch):
     )
     # Here, in the scope of the strategy, and not in the first step.
     model.optimizer.build(model.trainable_variables)
-
-
-def _callbacks(run, workdir, done, backup):
-    """In order: those that write to the logs, those that write logs down."""
-    history = workdir / "history.csv"
-    forget_epochs_from(done, history)
-    result = [
-        callbacks.EpochOfData(run.train),
-        callbacks.LogSpeed(run.recipe.batch_size),
-        callbacks.LogLearningRate(),
-    ]
-    if dropblock_layers(run.model):
-        result.append(
-            callbacks.KeepProbScheduler(
-                schedules.BY_NAME[run.recipe.schedule],
-                total_steps=run.recipe.epochs * len(run.train),
-            )
-        )
-    result.append(keras.callbacks.CSVLogger(str(history), append=done > 0))
-    result.append(
-        keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: plots.training_curves(
-                history, workdir / "curves.png"
-            )
-        )
-    )
-    if keras.backend.backend() == "tensorflow":
-        # Written by TensorFlow: on other backends it may not be there.
-        result.append(
-            keras.callbacks.TensorBoard(
-                str(workdir / "tensorboard"), write_graph=False
-            )
-        )
-    return [
-        *result,
-        callbacks.SaveWeights(workdir / "model.weights.h5"),
-        backup,
-    ]
 
 
 def _score(model, batches):
@@ -417,18 +419,12 @@ def _replicas():
     return [device.name.removeprefix("/device:") for device in devices]
 
 
-def _verbosity(verbose):
-    if verbose != "auto":
-        return verbose
-    return 1 if sys.stdout.isatty() else 2
-
-
-def _announce(run, done):
+def _announce(run, place):
     recipe, splits = run.recipe, run.splits
     parameters = sum(math.prod(v.shape) for v in run.model.trainable_variables)
-    state = f"goes on after epoch {done}" if done else "starts"
-    if done >= recipe.epochs:
-        state = f"is done: all {done} epochs"
+    state = f"goes on after {place}" if any(place) else "starts"
+    if place.epoch >= recipe.epochs:
+        state = f"is done: all {place.epoch} epochs"
     print(
         f"{recipe.model}, {parameters:,} parameters, on {recipe.dataset}: "
         f"{splits.size('train'):,} training and {splits.size('test'):,} test "

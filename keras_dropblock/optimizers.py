@@ -13,13 +13,31 @@ class SGD(keras.optimizers.SGD):
     velocity instead: equal while the rate stays, but after a drop to a fifth
     it goes on at almost the old speed for tens of steps.
 
-    Arguments are those of `keras.optimizers.SGD`. Its `weight_decay` is
-    decoupled, Torch's and the papers' is not: use `couple_weight_decay`.
+    Args:
+        learning_rate, momentum, nesterov, **arguments: those of
+            `keras.optimizers.SGD`. Its `weight_decay` is decoupled, Torch's
+            and the papers' is not: use `couple_weight_decay`.
+        reset_momentum_at: values of `iterations`, ints >= 0, whose step
+            starts from a velocity of 0, as that of a new optimizer does. The
+            Wide ResNet code makes a new one at each drop of the rate: see
+            `drop_steps`.
 
     Reference:
         Sutskever et al. 2013, section 2, in the form of Torch's `optim.sgd`
         with dampening 0, as used by Zagoruyko and Komodakis 2016.
     """
+
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.0,
+        nesterov=False,
+        *,
+        reset_momentum_at=(),
+        **arguments,
+    ):
+        super().__init__(learning_rate, momentum, nesterov, **arguments)
+        self.reset_momentum_at = tuple(reset_momentum_at)
 
     def update_step(self, gradient, variable, learning_rate):
         learning_rate = ops.cast(learning_rate, variable.dtype)
@@ -27,11 +45,27 @@ class SGD(keras.optimizers.SGD):
         step = gradient
         if self.momentum:
             velocity = self.momentums[self._get_variable_index(variable)]
-            step = velocity * self.momentum + gradient
+            step = velocity * self._kept(variable.dtype) + gradient
             self.assign(velocity, step)
             if self.nesterov:
                 step = gradient + step * self.momentum
         self.assign_sub(variable, learning_rate * step)
+
+    def _kept(self, dtype):
+        """The share of the velocity that goes into this step."""
+        if not self.reset_momentum_at:
+            return self.momentum
+        # A function of the iterations alone, so it survives a resumed run.
+        resets = ops.any(
+            ops.equal(self.iterations, list(self.reset_momentum_at))
+        )
+        return ops.cast(ops.where(resets, 0.0, self.momentum), dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reset_momentum_at": list(self.reset_momentum_at),
+        }
 
 
 def couple_weight_decay(model, weight_decay, *, norms=True):
@@ -54,6 +88,16 @@ def couple_weight_decay(model, weight_decay, *, norms=True):
     for variable in model.trainable_variables:
         decays = norms or variable.name not in ("gamma", "beta")
         variable.regularizer = regularizer if decays else None
+
+
+def drop_steps(drops, steps_per_epoch):
+    """The value of `optimizer.iterations` as each of the epochs begins.
+
+    Args:
+        drops: epochs, counted from 1.
+        steps_per_epoch: optimizer steps in an epoch.
+    """
+    return [(epoch - 1) * steps_per_epoch for epoch in drops]
 
 
 def step_schedule(
@@ -79,7 +123,7 @@ def step_schedule(
     if drops:
         # Keras holds a value up to and including its boundary.
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [(epoch - 1) * steps_per_epoch - 1 for epoch in drops],
+            [step - 1 for step in drop_steps(drops, steps_per_epoch)],
             [learning_rate * factor**i for i in range(len(drops) + 1)],
         )
     if warmup_epochs:

@@ -78,6 +78,7 @@ class Recipe:
     learning_rate_drops: tuple[int, ...] = (60, 120, 160)  # epochs, from 1
     learning_rate_factor: float = 0.2  # at each drop
     momentum: float = 0.9  # Nesterov's
+    reset_momentum: bool = False  # at each drop, as the original code does
     weight_decay: float = 5e-4  # Torch's meaning, on every variable
     decay_norms: bool = True  # on batch normalisation's gamma and beta too
     seed: int = 0

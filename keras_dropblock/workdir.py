@@ -10,6 +10,11 @@ import platform
 import subprocess
 import time
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import keras
 
 from keras_dropblock import files
@@ -36,7 +41,7 @@ def claim(workdir, recipe):
                 f"`workdir` {workdir} belongs to another recipe: it differs in "
                 f"{', '.join(changed)}. Use another work directory."
             )
-    elif any(workdir.iterdir()):
+    elif {*workdir.iterdir()} - {*files.temporaries(workdir)}:
         raise WorkdirError(
             f"`workdir` {workdir} holds files but no recipe.toml: it is no "
             "work directory. Use an empty or a new folder."
@@ -45,13 +50,48 @@ def claim(workdir, recipe):
         recipe.write(path)
 
 
+@contextlib.contextmanager
+def locked(workdir):
+    """Keep other processes from training in the work directory meanwhile.
+
+    The lock goes with the process, however that ends. On Windows, whose files
+    lock otherwise, there is none.
+
+    Raises:
+        WorkdirError: if another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(workdir / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise WorkdirError(
+                f"`workdir` {workdir} is in use: process {file.read()} trains "
+                "in it. Wait for it, or stop it."
+            ) from error
+        file.truncate(0)
+        print(os.getpid(), end="", file=file, flush=True)
+        yield
+
+
+def require_unbegun(workdir):
+    """Refuse to start a run anew whose backups are gone."""
+    if (workdir / "run.json").exists():
+        raise WorkdirError(
+            f"`workdir` {workdir} holds a run that has begun, but no backup of "
+            f"it. Put {workdir / 'backup' / 'last.npz'} back, or train from "
+            "the start in another work directory."
+        )
+
+
 def forget_epochs_from(done, history):
     """Take out rows of epochs that were logged but not backed up."""
     if history.exists():
         lines = history.read_text("utf-8").splitlines(keepends=True)
-        rows = [row for row in lines[1:] if int(row.split(",")[0]) < done]
-        # A run that stopped in its first epoch leaves an empty file.
-        files.write_text(history, "".join([*lines[:1], *rows]))
+        files.write_text(history, "".join(lines[: done + 1]))
 
 
 class Session:
@@ -61,7 +101,7 @@ class Session:
     what produced each: versions, devices, commit, time.
     """
 
-    def __init__(self, workdir, splits, epochs_done):
+    def __init__(self, workdir, splits, epochs_done, steps_done):
         self.path = workdir / "run.json"
         self.started = time.monotonic()
         self.run = {
@@ -71,11 +111,16 @@ class Session:
             "test_images": splits.size("test"),
             "sessions": [],
         }
-        if epochs_done and self.path.exists():
+        if (epochs_done or steps_done) and self.path.exists():
             earlier = json.loads(self.path.read_text("utf-8"))["sessions"]
             self.run["sessions"] = earlier
         self.run["sessions"].append(
-            {"after_epoch": epochs_done, **_environment(), "started": _now()}
+            {
+                "after_epoch": epochs_done,
+                "after_step": steps_done,  # of the next epoch
+                **_environment(),
+                "started": _now(),
+            }
         )
         write_json(self.path, self.run)
 

@@ -56,3 +56,27 @@ def two_replicas():
         # The default, collectives, remembers shapes from test to test.
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
+
+
+@pytest.fixture(scope="session")
+def npz(tmp_path_factory):
+    """A small data set, as a file: see `runs.write_quadrants`."""
+    from runs import write_quadrants
+
+    path = tmp_path_factory.mktemp("data") / "quadrants.npz"
+    write_quadrants(path)
+    return str(path)
+
+
+@pytest.fixture
+def deterministic():
+    """Two runs of the same steps give the same bits."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    # The public module can switch it on, not off again.
+    from tensorflow.python.framework import config
+
+    config.enable_op_determinism()
+    yield
+    config.disable_op_determinism()

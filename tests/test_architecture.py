@@ -14,17 +14,20 @@ MAY_IMPORT = {
     "data": set(),
     "optimizers": set(),
     "callbacks": {"files", "layers", "schedules"},
+    "backup": {"files", "workdir"},
+    "stopping": {"backup"},
+    "loop": {"analysis", "callbacks", "layers", "schedules", "stopping"},
     "models": {"layers"},
     "analysis": {"data", "files", "layers", "models", "recipes"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
     "fitting": {
-        *("analysis", "callbacks", "data", "files", "layers", "models"),
-        *("optimizers", "recipes", "schedules", "workdir"),
+        *("analysis", "backup", "data", "files", "layers", "loop", "models"),
+        *("optimizers", "recipes", "workdir"),
     },
     "cli": {
-        *("analysis", "cli", "data", "exporting", "files", "fitting"),
-        *("recipes", "workdir"),
+        *("analysis", "backup", "cli", "data", "exporting", "files"),
+        *("fitting", "recipes", "stopping", "workdir"),
     },
 }
 KERAS_FREE = ("files", "schedules", "recipes")

@@ -71,6 +71,27 @@ def test_keep_prob_falls_linearly_over_the_whole_fit():
     assert model.layers[-1].keep_prob == 0.5  # at step `total`
 
 
+def test_keep_prob_is_a_function_of_the_step_wherever_a_fit_begins():
+    # 3,000 steps move it by 1.7e-4 each, 10,000 by 5e-5: less than a change
+    # that is worth an assignment.
+    for total_steps in (3000, 10_000):
+        seen = []
+        for start in (0, 1, 3):
+            model, probe = model_that_tells_its_drop_rate(), Probe()
+            model.optimizer.build(model.trainable_variables)
+            model.optimizer.iterations.assign(start)
+            fit(model, KeepProbScheduler(total_steps=total_steps), probe)
+            seen.append(probe.seen)
+        values = [
+            {probe[step] for probe in seen if step in probe}
+            for step in range(16)
+        ]
+        assert all(len(value) == 1 for value in values), total_steps
+        assert seen[0][15] == pytest.approx(
+            1 - 0.5 * 15 / total_steps, abs=KeepProbScheduler.TOLERANCE / 2
+        )
+
+
 def test_epoch_logs_hold_keep_prob():
     history = fit(
         model_that_tells_its_drop_rate(), KeepProbScheduler(), epochs=4
@@ -271,17 +292,17 @@ def test_the_logs_of_a_batch_tell_what_it_was_trained_with():
     tell = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: seen.append(dict(logs))
     )
-    model = model_that_tells_its_drop_rate()
-    fit(
-        model,
+    others = [
         *(KeepProbScheduler(), callbacks.LogLearningRate()),
-        *(callbacks.LogSpeed(batch_size=8), tell),
-        epochs=2,
-    )
+        callbacks.LogSpeed(batch_size=8),
+    ]
+    model = model_that_tells_its_drop_rate()
+    fit(model, *others, callbacks.ShowOnBar(others), tell, epochs=2)
     assert [logs["keep_prob"] for logs in seen] == pytest.approx(
-        [1 - 0.5 * step / 16 for step in range(16)]
+        [1 - 0.5 * step / 16 for step in range(16)], abs=1e-4
     )
     assert {logs["learning_rate"] for logs in seen} == {0.0}
-    # The first step of each epoch compiles, or waits: it tells no speed.
+    # The first step of each epoch compiles, or waits: from the third on
+    # there is a second one to tell of.
     speeds = [logs["images_per_second"] for logs in seen]
-    assert [speed > 0 for speed in speeds] == [False, *[True] * 7] * 2
+    assert [speed > 0 for speed in speeds] == [False, False, *[True] * 6] * 2

@@ -1,6 +1,5 @@
 """The main job end to end, small: fit, resume, evaluate, refuse."""
 
-import csv
 import json
 import os
 import pathlib
@@ -12,60 +11,18 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import fitting
+from keras_dropblock import callbacks, fitting
 from keras_dropblock.recipes import Recipe, RecipeError
+from runs import Stop, rows, small, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    """Four classes of 16 x 16 images that differ in brightness by quadrant."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, n in (("train", 100), ("test", 43)):
-        y = rng.integers(0, 4, n)
-        x = rng.integers(0, 100, (n, 16, 16, 3))
-        for i, label in enumerate(y):
-            row, column = divmod(int(label), 2)
-            x[i, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 120
-        arrays[f"x_{split}"], arrays[f"y_{split}"] = x.astype("uint8"), y
-    path = tmp_path_factory.mktemp("data") / "quadrants.npz"
-    np.savez(path, **arrays)
-    return str(path)
-
-
-def small(npz, *changes):
-    return Recipe().override(
-        [
-            "model=WRN-10-1",
-            f"dataset={npz}",
-            "epochs=3",
-            "batch_size=20",
-            "keep_prob=0.8",
-            "block_size=3",
-            "dropout=0.1",
-            "learning_rate_drops=[3]",
-            "augmentation=crop_flip",
-            *changes,
-        ]
-    )
-
-
-def weights(workdir):
-    model, _, _ = fitting.load_run(workdir)
-    return model.get_weights()
-
-
-def rows(workdir):
-    with open(workdir / "history.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
     result = fitting.fit(small(npz), tmp_path / "run", verbose=0)
     files = {p.name for p in (tmp_path / "run").iterdir()}
     expected = {
+        ".lock",
         "recipe.toml",
         "run.json",
         "history.csv",
@@ -128,26 +85,6 @@ def test_the_curves_are_drawn_after_each_epoch(npz, tmp_path, monkeypatch):
     assert drawn == [1, 2, 3, 3]
 
 
-class Stop(Exception):
-    """Stands for whatever ends a process."""
-
-
-@pytest.fixture
-def deterministic():
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    # The public module can switch it on, not off again.
-    from tensorflow.python.framework import config
-
-    config.enable_op_determinism()
-    yield
-    config.disable_op_determinism()
-
-
-# The run is cut down with its CSV file open.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("stopped_in", [0, 2])
 def test_the_same_command_resumes_and_then_says_it_is_done(
     npz, tmp_path, capsys, monkeypatch, deterministic, stopped_in
@@ -160,9 +97,9 @@ def test_the_same_command_resumes_and_then_says_it_is_done(
 
     # In the first epoch before its row is written, later after it.
     callback, event = (
-        (fitting.callbacks.EpochOfData, "on_epoch_begin")
+        (callbacks.EpochOfData, "on_epoch_begin")
         if stopped_in == 0
-        else (fitting.callbacks.SaveWeights, "on_epoch_end")
+        else (callbacks.SaveWeights, "on_epoch_end")
     )
     with monkeypatch.context() as patch:
         patch.setattr(callback, event, stop)
@@ -297,6 +234,16 @@ def test_label_smoothing_is_that_of_the_formula():
     expected = -(np.array([0.025, 0.925, 0.025, 0.025]) * log_p).sum()
     loss = keras.ops.convert_to_numpy(model.loss(label, logits))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("reset, steps", [("true", (20, 50)), ("false", ())])
+def test_the_recipe_resets_momentum_where_the_rate_drops(reset, steps):
+    run = Recipe().override(
+        ["learning_rate_drops=[3, 6]", f"reset_momentum={reset}"]
+    )
+    model = fitting._build(run.override(["model=WRN-10-1"]), (8, 8, 3), 4)
+    fitting._compile(model, run, steps_per_epoch=10)
+    assert model.optimizer.reset_momentum_at == steps
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
@@ -489,6 +436,7 @@ def test_the_doors_of_a_checkout_open(door):
         text=True,
     )
     assert "--workdir" in result.stdout and "Traceback" not in result.stderr
+    assert ("143 by SIGTERM" in result.stdout) == (door == "train")
 
 
 def test_a_wrong_command_is_one_line_and_no_traceback(tmp_path):
@@ -508,28 +456,6 @@ def test_a_wrong_command_is_one_line_and_no_traceback(tmp_path):
         assert message in result.stderr
         assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_the_backup_of_another_network_is_refused(tmp_path):
-    def compiled(units):
-        inputs = keras.Input((4,))
-        x = keras.layers.Dense(units)(inputs)
-        if units > 1:
-            x = keras.layers.Dense(1)(x)
-        model = keras.Model(inputs, x)
-        model.compile(keras.optimizers.SGD(0.1, 0.9), "mse")
-        return model
-
-    backup = fitting.callbacks.Backup(tmp_path / "last.npz", "recipe")
-    assert backup.restore(compiled(1)) == 0
-    x = np.ones((8, 4), "float32")
-    compiled(1).fit(x, x[:, :1], epochs=3, verbose=0, callbacks=[backup])
-    assert backup.restore(compiled(1)) == 3
-    with pytest.raises(ValueError, match="belongs to another network"):
-        backup.restore(compiled(2))
-    other = fitting.callbacks.Backup(tmp_path / "last.npz", "another")
-    with pytest.raises(ValueError, match="belongs to another recipe"):
-        other.restore(compiled(1))
 
 
 @pytest.mark.skipif(

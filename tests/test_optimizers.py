@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from keras_dropblock import models
-from keras_dropblock.optimizers import SGD, couple_weight_decay, step_schedule
+from keras_dropblock.optimizers import (
+    SGD,
+    couple_weight_decay,
+    drop_steps,
+    step_schedule,
+)
 
 
 def torch_sgd(w, gradients, rates, momentum=0.9, nesterov=True):
@@ -47,6 +52,107 @@ def test_a_constant_gradient_slows_at_once_when_the_rate_drops():
         optimizer.apply([keras.ops.convert_to_tensor(1.0)], [variable])
         path.append(float(keras.ops.convert_to_numpy(variable)))
     assert path[200] - path[199] == pytest.approx(-0.2, rel=1e-3)
+
+
+class Trajectory(keras.callbacks.Callback):
+    """Records all weights, as one vector, after every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.path = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.path.append(
+            np.concatenate([w.ravel() for w in self.model.get_weights()])
+        )
+
+
+def trajectory_of_torch(weights, x, y, reset_momentum):
+    """30 steps an epoch of torch.optim.SGD, at .1, .02 and .004."""
+    torch = pytest.importorskip("torch")
+    kernel, bias, kernel_2, bias_2 = parameters = [
+        torch.tensor(w, dtype=torch.float64, requires_grad=True)
+        for w in weights
+    ]
+
+    def optimizer(rate):
+        return torch.optim.SGD(
+            parameters, rate, momentum=0.9, nesterov=True, weight_decay=5e-4
+        )
+
+    sgd, path = optimizer(0.1), []
+    for epoch in range(1, 11):
+        if rate := {4: 0.02, 8: 0.004}.get(epoch):
+            sgd.param_groups[0]["lr"] = rate
+            if reset_momentum:
+                sgd = optimizer(rate)
+        for batch in range(30):
+            here = slice(4 * batch, 4 * batch + 4)
+            inputs = torch.tensor(x[here], dtype=torch.float64)
+            outputs = torch.tanh(inputs @ kernel + bias) @ kernel_2 + bias_2
+            loss = ((outputs - torch.tensor(y[here])) ** 2).mean()
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+            path.append(
+                np.concatenate([p.detach().numpy().ravel() for p in parameters])
+            )
+    return np.array(path)
+
+
+@pytest.mark.parametrize("reset_momentum", [False, True])
+def test_a_network_takes_torchs_way_across_two_drops(reset_momentum):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, "tanh", bias_initializer="he_normal"),
+            keras.layers.Dense(3, bias_initializer="he_normal"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 6)).astype("float32")
+    y = np.sin(x[:, :3] * 2 + x[:, 3:]).astype("float32")
+    expected = trajectory_of_torch(model.get_weights(), x, y, reset_momentum)
+
+    couple_weight_decay(model, 5e-4)
+    optimizer = SGD(
+        step_schedule(0.1, (4, 8), 0.2, 30),
+        0.9,
+        nesterov=True,
+        reset_momentum_at=drop_steps((4, 8), 30) if reset_momentum else (),
+    )
+    model.compile(optimizer, "mse")
+    trajectory = Trajectory()
+    model.fit(
+        *(x, y),
+        batch_size=4,
+        epochs=10,
+        shuffle=False,
+        verbose=0,
+        callbacks=[trajectory],
+    )
+    errors = np.linalg.norm(trajectory.path - expected, axis=1)
+    assert len(errors) == 300
+    assert (errors / np.linalg.norm(expected, axis=1)).max() < 1e-5
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_momentum_is_reset_at_the_first_step_of_the_drop(jit_compile):
+    # Gradient 1 throughout: the velocity is 1, 1.9, 2.71, then 1 again.
+    if keras.backend.backend() == "torch" and jit_compile:
+        pytest.skip("Keras on torch does not compile")
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
+    )
+    model.layers[0].kernel.assign([[0.0]])
+    optimizer = SGD(1.0, 0.9, reset_momentum_at=drop_steps((2, 3), 3))
+    model.compile(
+        optimizer, lambda y, p: keras.ops.mean(p), jit_compile=jit_compile
+    )
+    trajectory, x = Trajectory(), np.ones((9, 1), "float32")
+    model.fit(*(x, x), batch_size=1, verbose=0, callbacks=[trajectory])
+    steps = -np.diff(np.ravel(trajectory.path), prepend=0.0)
+    assert steps == pytest.approx([1, 1.9, 2.71] * 3)
 
 
 def test_no_momentum_is_plain_gradient_descent():
@@ -141,8 +247,13 @@ def test_the_rate_rises_linearly_over_the_warm_up(drops):
 
 
 def test_the_optimizer_survives_its_config():
-    schedule = step_schedule(0.1, (2,), 0.2, 10, warmup_epochs=1)
-    optimizer = SGD(schedule, 0.9, nesterov=True)
+    optimizer = SGD(
+        step_schedule(0.1, (2,), 0.2, 10, warmup_epochs=1),
+        *(0.9, True),
+        reset_momentum_at=(10,),
+        clipnorm=1.0,
+    )
     config = keras.saving.serialize_keras_object(optimizer)
     copy = keras.saving.deserialize_keras_object(config)
     assert isinstance(copy, SGD) and copy.get_config() == optimizer.get_config()
+    assert copy.reset_momentum_at == (10,) and copy.clipnorm == 1.0

@@ -1,21 +1,21 @@
 """Commands. The only place with flags."""
 
+import signal
 import sys
 
 from absl import app, flags, logging
 
 
 def run(command):
-    """Run a command; what the user can mend is one line, not a traceback.
-
-    Exit status 2 for an error in recipe, data or work directory, as for a
-    wrong flag.
-    """
+    """Run a command; what the user can mend is one line, not a traceback."""
     flag_values = flags.FLAGS
-    for module in (command.__module__, f"{__name__}.workdir"):
+    module = sys.modules[command.__module__]
+    for name in (command.__module__, f"{__name__}.workdir"):
         # Else --help would list only what the script itself defines: nothing.
-        for flag in flag_values.get_flags_for_module(module):
+        for flag in flag_values.get_flags_for_module(name):
             flag_values.register_key_flag_for_module(sys.argv[0], flag)
+    # What absl prints above the flags.
+    sys.modules["__main__"].__doc__ = f"{module.__doc__}\n"
 
     def main(argv):
         if len(argv) > 1:
@@ -23,15 +23,36 @@ def run(command):
         if not flag_values["verbosity"].present:
             # TensorFlow Datasets tells of every pass over the data.
             logging.set_verbosity(logging.WARNING)
-        from keras_dropblock.data import DataError
-        from keras_dropblock.exporting import ExportError
-        from keras_dropblock.recipes import RecipeError
-        from keras_dropblock.workdir import WorkdirError
-
         try:
             command()
-        except (DataError, ExportError, RecipeError, WorkdirError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+        except (Exception, KeyboardInterrupt) as error:
+            code, message = _outcome(error)
+            if code is None:
+                raise
+            print(message, file=sys.stderr)
+            sys.exit(code)
 
     app.run(main)
+
+
+def _outcome(error):
+    """(exit code, line to print) of an exception; (None, None) of a bug."""
+    from keras_dropblock.backup import NotFiniteError
+    from keras_dropblock.data import DataError
+    from keras_dropblock.exporting import ExportError
+    from keras_dropblock.recipes import RecipeError
+    from keras_dropblock.stopping import Interrupted
+    from keras_dropblock.workdir import WorkdirError
+
+    if isinstance(error, Interrupted):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT, "Stopped at once by Ctrl-C."
+    for code, kinds in (
+        (2, (DataError, ExportError, RecipeError, WorkdirError)),
+        (3, NotFiniteError),
+        (4, OSError),
+    ):
+        if isinstance(error, kinds):
+            return code, f"error: {error}"
+    return None, None

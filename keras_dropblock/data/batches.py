@@ -17,7 +17,8 @@ class Batches(keras.utils.PyDataset):
     in order, all of them.
 
     `fit` must be called with `shuffle=False`, and `epoch` set as each epoch
-    begins: see `callbacks.EpochOfData`.
+    begins: see `callbacks.EpochOfData`. With `first_batch` set, before `fit`,
+    the batches before it are left out: the rest of an epoch.
 
     A subclass says where the images are: `read`, and the array `labels` of
     all images in order.
@@ -60,12 +61,18 @@ class Batches(keras.utils.PyDataset):
         self.augmentation = augmentation or {}
         self.seed = seed
         self.epoch = 0
+        self.first_batch = 0
 
     def __len__(self):
         whole, rest = divmod(self.count, self.batch_size)
-        return whole if self.training else whole + bool(rest)
+        count = whole if self.training else whole + bool(rest)
+        return count - self.first_batch
 
     def __getitem__(self, index):
+        return self.batch(self.first_batch + index)
+
+    def batch(self, index):
+        """Batch `index` of this epoch: (images, one-hot labels)."""
         images, labels = self.read(index)
         drawn = self.draw(index, images.shape) if self.training else {}
         return augment.apply(
@@ -148,7 +155,7 @@ class DeviceBatches(ArrayBatches):
         self.images = jax.device_put(images)
         self._batch = jax.jit(self._on_device)
 
-    def __getitem__(self, index):
+    def batch(self, index):
         chosen = self.chosen(index)
         if isinstance(chosen, slice):
             chosen = np.arange(self.count)[chosen]

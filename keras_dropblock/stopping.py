@@ -1,0 +1,140 @@
+"""Stopping a run before its end so that it can go on."""
+
+import math
+import os
+import signal
+import threading
+
+import keras
+
+from keras_dropblock.backup import NotFiniteError, Place, require_finite
+
+
+class Interrupted(Exception):
+    """A run that stopped because it was asked to, with a backup.
+
+    `exit_code` is the one by which shells tell it: 130 for Ctrl-C, 143 for
+    SIGTERM.
+    """
+
+    def __init__(self, request, place):
+        super().__init__(
+            f"Stopped by {request.name} after {place}, which is backed up. The "
+            "same command on the same work directory goes on."
+        )
+        self.exit_code = 128 + request
+
+
+class StopRequests:
+    """Takes SIGTERM and Ctrl-C for a request while its context lasts.
+
+    A second one acts at once, as it would have without. Outside the main
+    thread, where Python allows no handlers, and for a signal that is ignored
+    nothing changes.
+
+    Attributes:
+        received: the signal that came, `signal.Signals`, or None.
+    """
+
+    def __init__(self):
+        self.received = None
+        self._before = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_):
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _take(self, number, frame):
+        self.__exit__()
+        self.received = signal.Signals(number)
+        # Not `print`, which a signal may have caught in the midst of one.
+        os.write(
+            2,
+            f"\n{self.received.name}: stopping with a backup after this step, "
+            "or after validation. Once more stops at once.\n".encode(),
+        )
+
+
+class StopWhenAsked(keras.callbacks.Callback):
+    """Ends the run after the step in which it was asked to, with a backup.
+
+    After the last step of an epoch the epoch is finished first, validation
+    too. Goes after `Backup` in the list.
+
+    Args:
+        requests: `StopRequests`.
+        backup: `Backup`.
+        batches: the `data.Batches` that the run trains on.
+
+    Raises:
+        Interrupted: in `fit`.
+    """
+
+    def __init__(self, requests, backup, batches):
+        super().__init__()
+        self.requests = requests
+        self.backup = backup
+        self.batches = batches
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.requests.received:
+            place = Place.in_epoch(self.batches, batch)
+            if batch:
+                self.backup.save(place)
+            raise Interrupted(self.requests.received, place)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.requests.received:
+            raise Interrupted(self.requests.received, Place(epoch + 1, 0))
+
+
+class StopUnlessFinite(keras.callbacks.Callback):
+    """Ends the run when its loss is infinite or no number.
+
+    The mean loss of the epoch so far is looked at every `EVERY` steps, since
+    to read it waits for the device, and at the end of each epoch; then so are
+    the weights. Goes before `SaveWeights` and `Backup` in the list.
+
+    Args:
+        batches: the `data.Batches` that the run trains on.
+
+    Raises:
+        NotFiniteError: in `fit`; it names the step.
+    """
+
+    EVERY = 100
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._finite_after = Place.in_epoch(self.batches, 0)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch and batch % self.EVERY == 0:
+            loss = self.model.get_metrics_result()["loss"]
+            place = Place.in_epoch(self.batches, batch)
+            self._check(float(keras.ops.convert_to_numpy(loss)), place)
+            self._finite_after = place
+
+    def on_epoch_end(self, epoch, logs=None):
+        place = Place(epoch + 1, 0)
+        self._check(logs["loss"], place)
+        require_finite(self.model.get_weights(), place)
+
+    def _check(self, loss, place):
+        if not math.isfinite(loss):
+            raise NotFiniteError(
+                f"The loss is {loss} after {place}; it was finite after "
+                f"{self._finite_after}. The last good backup stays, but the "
+                "same command would come here again: train in another work "
+                "directory, for instance with a lower `learning_rate`."
+            )

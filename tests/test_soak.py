@@ -1,0 +1,111 @@
+"""A run that is killed again and again ends as one that never was."""
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_dropblock import files
+from runs import assert_same, small
+
+TRAINEE = pathlib.Path(__file__).with_name("trainee.py")
+
+
+def start(recipe, workdir):
+    # Let JAX keep what it compiles, which takes most of a start.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(recipe.with_name("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return subprocess.Popen(
+        [sys.executable, TRAINEE, recipe, workdir],
+        env=os.environ | cache,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    return told
+
+
+def wait_for(condition, process):
+    """Whether it came true before the process ended."""
+    while not condition():
+        if process.poll() is not None:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def written_at(path):
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # also for the moment between two renames
+        return 0
+
+
+def kill(process, backup, rng, within_a_write):
+    """Kill a trainee; None if it was done before.
+
+    Returns:
+        Whether the kill left half a backup or one without its name.
+    """
+    last = backup / "last.npz"
+    before = written_at(last)
+    try:
+        # From here it trains: what comes before is the start of Python.
+        if wait_for(lambda: written_at(last) > before, process):
+            time.sleep(rng.uniform(0, 0.4))
+        if within_a_write:
+            wait_for(lambda: files.temporaries(backup), process)
+            time.sleep(rng.uniform(0, 0.003))
+    finally:
+        process.kill()
+        _, told = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), told
+    if process.returncode == 0:
+        return None
+    return bool(files.temporaries(backup))
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(20, marks=pytest.mark.soak),
+    ],
+)
+def test_a_run_killed_at_random_ends_as_one_that_was_not(npz, tmp_path, kills):
+    # 80 steps, of which a process makes some ten before it is killed.
+    recipe = tmp_path / "recipe.toml"
+    small(npz, "epochs=16", "learning_rate_drops=[5, 9]").override(
+        ["reset_momentum=true"]
+    ).write(recipe)
+    finish(start(recipe, tmp_path / "whole"))
+    rng, within, runs = random.Random(kills), [], 1
+    workdir = tmp_path / "run1"
+    while len(within) < kills:
+        process = start(recipe, workdir)
+        outcome = kill(
+            process, workdir / "backup", rng, within_a_write=len(within) % 2
+        )
+        if outcome is None:
+            assert_same(tmp_path / "whole", workdir)
+            runs += 1
+            workdir = tmp_path / f"run{runs}"
+        else:
+            within.append(outcome)
+    finish(start(recipe, workdir))
+    assert_same(tmp_path / "whole", workdir)
+    print(f"{kills} kills, {sum(within)} in a write, of {runs} runs")
+    assert sum(within) > 0
+    assert files.temporaries(workdir / "backup") == []
