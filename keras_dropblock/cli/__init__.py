@@ -12,7 +12,8 @@ def run(command):
     wrong flag.
     """
     flag_values = flags.FLAGS
-    for module in (command.__module__, f"{__name__}.workdir"):
+    shared = (f"{__name__}.recipe", f"{__name__}.workdir")
+    for module in (command.__module__, *shared):
         # Else --help would list only what the script itself defines: nothing.
         for flag in flag_values.get_flags_for_module(module):
             flag_values.register_key_flag_for_module(sys.argv[0], flag)
