@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import tomllib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "keras_dropblock"
 
@@ -10,24 +11,29 @@ MAY_IMPORT = {
     "files": set(),
     "schedules": set(),
     "recipes": {"files", "schedules"},
+    "grids": {"recipes"},
     "layers": set(),
     "data": set(),
     "optimizers": set(),
     "callbacks": {"files", "layers", "schedules"},
     "models": {"layers"},
-    "analysis": {"data", "files", "layers", "models", "recipes"},
+    "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
     "fitting": {
         *("analysis", "callbacks", "data", "files", "layers", "models"),
         *("optimizers", "recipes", "schedules", "workdir"),
     },
+    "sweeping": {
+        *("analysis", "data", "files", "fitting", "grids", "recipes"),
+        "workdir",
+    },
     "cli": {
         *("analysis", "cli", "data", "exporting", "files", "fitting"),
-        *("recipes", "workdir"),
+        *("grids", "recipes", "sweeping", "workdir"),
     },
 }
-KERAS_FREE = ("files", "schedules", "recipes")
+KERAS_FREE = ("files", "schedules", "recipes", "grids")
 
 
 def imports(path):
@@ -79,3 +85,13 @@ def test_flags_are_in_the_commands_alone():
     for part, path in parts():
         if part != "cli":
             assert not any(name.startswith("absl") for name in imports(path))
+
+
+def test_every_command_has_its_console_script():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    commands = {
+        f"keras-dropblock-{path.stem}": f"keras_dropblock.cli.{path.stem}:main"
+        for path in PACKAGE.glob("cli/*.py")
+        if "def main()" in path.read_text("utf-8")
+    }
+    assert project["project"]["scripts"] == commands
