@@ -126,29 +126,19 @@ class Recipe:
             values = tomllib.loads(pathlib.Path(path).read_text("utf-8"))
         except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"Recipe {path}: {error}") from error
-        return cls()._replaced(values, source=f"Recipe {path}")
+        return cls().replaced(values, source=f"Recipe {path}")
 
     def override(self, assignments):
         """A copy with some keys changed.
 
         Args:
-            assignments: strings `key=value`, the value as in TOML; quotes
-                around a text may be left out.
+            assignments: texts that `key_and_value` reads.
         """
-        values = {}
-        for assignment in assignments:
-            key, separator, text = assignment.partition("=")
-            if not separator:
-                raise RecipeError(
-                    f"--set must read key=value. Received: {assignment!r}."
-                )
-            try:
-                values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-            except tomllib.TOMLDecodeError:
-                values[key.strip()] = text.strip()
-        return self._replaced(values, source="--set")
+        values = dict(key_and_value(text, "--set") for text in assignments)
+        return self.replaced(values, source="--set")
 
-    def _replaced(self, values, source):
+    def replaced(self, values, source):
+        """A copy with the values of a dict; an error names the source."""
         known = [field.name for field in dataclasses.fields(self)]
         for key in values:
             if key not in known:
@@ -179,6 +169,19 @@ class Recipe:
 
     def write(self, path):
         files.write_text(path, self.to_toml())
+
+
+def key_and_value(assignment, flag):
+    """Read `key=value`, the value as in TOML; a text needs no quotes."""
+    key, separator, text = assignment.partition("=")
+    if not separator:
+        raise RecipeError(
+            f"{flag} must read key=value. Received: {assignment!r}."
+        )
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
 
 
 def usual_augmentation(dataset):

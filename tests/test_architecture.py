@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import tomllib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "keras_dropblock"
 
@@ -10,6 +11,7 @@ MAY_IMPORT = {
     "files": set(),
     "schedules": set(),
     "recipes": {"files", "schedules"},
+    "grids": {"recipes"},
     "layers": set(),
     "data": set(),
     "optimizers": set(),
@@ -18,19 +20,23 @@ MAY_IMPORT = {
     "stopping": {"backup"},
     "loop": {"analysis", "callbacks", "layers", "schedules", "stopping"},
     "models": {"layers"},
-    "analysis": {"data", "files", "layers", "models", "recipes"},
+    "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
     "fitting": {
         *("analysis", "backup", "data", "files", "layers", "loop", "models"),
         *("optimizers", "recipes", "workdir"),
     },
+    "sweeping": {
+        *("analysis", "data", "files", "fitting", "grids", "recipes"),
+        "workdir",
+    },
     "cli": {
         *("analysis", "backup", "cli", "data", "exporting", "files"),
-        *("fitting", "recipes", "stopping", "workdir"),
+        *("fitting", "grids", "recipes", "stopping", "sweeping", "workdir"),
     },
 }
-KERAS_FREE = ("files", "schedules", "recipes")
+KERAS_FREE = ("files", "schedules", "recipes", "grids")
 
 
 def imports(path):
@@ -82,3 +88,13 @@ def test_flags_are_in_the_commands_alone():
     for part, path in parts():
         if part != "cli":
             assert not any(name.startswith("absl") for name in imports(path))
+
+
+def test_every_command_has_its_console_script():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    commands = {
+        f"keras-dropblock-{path.stem}": f"keras_dropblock.cli.{path.stem}:main"
+        for path in PACKAGE.glob("cli/*.py")
+        if "def main()" in path.read_text("utf-8")
+    }
+    assert project["project"]["scripts"] == commands

@@ -13,14 +13,9 @@ them. After 4, 130 and 143 the same command goes on with the run.
 from absl import flags
 
 from keras_dropblock import cli
+from keras_dropblock.cli.recipe import recipe
 from keras_dropblock.cli.workdir import WORKDIR
 
-_RECIPE = flags.DEFINE_string(
-    "recipe", None, "Recipe file (TOML). Without one, the defaults."
-)
-_SET = flags.DEFINE_multi_string(
-    "set", [], "key=value that overrides the recipe; may be repeated."
-)
 _BACKUP_MINUTES = flags.DEFINE_float(
     "backup_minutes",
     10.0,
@@ -32,14 +27,8 @@ _BACKUP_MINUTES = flags.DEFINE_float(
 
 def train():
     from keras_dropblock import fitting
-    from keras_dropblock.recipes import Recipe
 
-    recipe = Recipe.from_toml(_RECIPE.value) if _RECIPE.value else Recipe()
-    fitting.fit(
-        recipe.override(_SET.value),
-        WORKDIR.value,
-        backup_minutes=_BACKUP_MINUTES.value,
-    )
+    fitting.fit(recipe(), WORKDIR.value, backup_minutes=_BACKUP_MINUTES.value)
 
 
 def main():

@@ -5,6 +5,7 @@ from absl import flags
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run. To train on the same one again resumes.",
+    "Folder of the run, or of a sweep's runs. To train on the same one again "
+    "resumes.",
     required=True,
 )
