@@ -61,7 +61,7 @@ class Backup(keras.callbacks.Callback):
     Args:
         folder: of the two files, made if it is not there.
         recipe: text that identifies the run; a backup of another is refused.
-        batches: the `data.Batches` that the run trains on.
+        batches: the `data.batches.Batches` that the run trains on.
         minutes: least time between backups within an epoch, >= 0; 0 backs up
             every step.
     """

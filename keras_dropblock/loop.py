@@ -18,7 +18,7 @@ def train(run, workdir, place, backup, verbose):
     """Train from a place to the end of the run.
 
     Args:
-        run: has `recipe`, `model` and `data.Batches` `train` and `test`.
+        run: has `recipe`, `model` and the `Batches` `train` and `test`.
         workdir: the run's folder.
         place: `Place` of which the model has the state.
         backup: `Backup`, asked for that state if there was one.

@@ -71,7 +71,7 @@ class StopWhenAsked(keras.callbacks.Callback):
     Args:
         requests: `StopRequests`.
         backup: `Backup`.
-        batches: the `data.Batches` that the run trains on.
+        batches: the `data.batches.Batches` that the run trains on.
 
     Raises:
         Interrupted: in `fit`.
@@ -103,7 +103,7 @@ class StopUnlessFinite(keras.callbacks.Callback):
     the weights. Goes before `SaveWeights` and `Backup` in the list.
 
     Args:
-        batches: the `data.Batches` that the run trains on.
+        batches: the `data.batches.Batches` that the run trains on.
 
     Raises:
         NotFiniteError: in `fit`; it names the step.

@@ -55,7 +55,10 @@ def rows(workdir):
 
 
 def assert_same(workdir, other):
-    """The same weights to the bit, and the same history."""
+    """The same weights to the bit, and the same history but for the speed."""
     for a, b in zip(weights(workdir), weights(other), strict=True):
         assert np.array_equal(a, b)
-    assert rows(workdir) == rows(other)
+    histories = rows(workdir), rows(other)
+    for row in (*histories[0], *histories[1]):
+        del row["images_per_second"]
+    assert histories[0] == histories[1]

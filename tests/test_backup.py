@@ -14,7 +14,7 @@ from runs import Stop, assert_same, rows, small, weights
 
 
 class FiveBatches:
-    """As much of `data.Batches` as a backup needs."""
+    """As much of `data.batches.Batches` as a backup needs."""
 
     epoch = first_batch = 0
 
@@ -115,11 +115,11 @@ def test_a_mirrored_run_resumes_inside_an_epoch(
 
 def test_batches_can_begin_inside_an_epoch():
     images = np.arange(50, dtype="uint8").reshape(10, 1, 5, 1)
-    batches = data.Batches(
+    batches = data.ArrayBatches(
         *(images, np.arange(10) % 2, 2, 2),
         lambda x: x.astype("float32"),
         training=True,
-        flip=True,
+        augmentation={"flip": True},
         seed=3,
     )
     whole = [batches[i][0] for i in range(len(batches))]

@@ -134,6 +134,8 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(photographs):
         assert np.array_equal(in_turn[2][kind], batch(2)[kind])  # out of turn
         assert not np.array_equal(batch(0)[kind], batch(0, epoch=2)[kind])
         assert not np.array_equal(batch(0)[kind], batch(0, seed=4)[kind])
+        b.first_batch = 2  # as after a stop inside the epoch
+        assert np.array_equal(in_turn[2][kind], b[0][kind])
 
 
 def test_an_epoch_has_whole_batches_and_each_label_as_often(photographs):
