@@ -11,6 +11,7 @@ Reference:
     equation 1.
 """
 
+import math
 import numbers
 
 import keras
@@ -70,7 +71,9 @@ def seed_rate(keep_prob, blocks, spatial_shape):
 def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
     """Turn each seed into a block: a boolean OR of shifted copies.
 
-    Windows double (1, 2, 4, ... units), so a side of 7 costs three ORs.
+    Windows double (1, 2, 4, ... units), so a side of 7 costs three ORs. A
+    block never leaves its map, so that all copies are shifts of one flat
+    array: no row runs into the next.
 
     Args:
         seeds: boolean tensor, True where a block starts. On each spatial
@@ -83,31 +86,41 @@ def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
         Boolean tensor, True where a unit is dropped. An axis that one block
         covers entirely keeps its size of 1: it broadcasts against the map.
     """
+    sides = {}
     for axis, size in zip(spatial_axes, spatial_shape, strict=True):
+        # Where an unknown size turns out smaller than the block there is one
+        # seed, and its block overshoots: the map is cut out at the end.
         known = isinstance(size, int)
-        block = min(block_size, size) if known else block_size
-        if block == 1 or (known and block == size):
-            continue
-        padding = [(0, 0)] * len(seeds.shape)
-        padding[axis] = (block - 1, block - 1)
-        seeds = ops.pad(seeds, padding)
+        if not known or 1 < block_size < size:
+            sides[axis] = block_size
+    if not sides:
+        return seeds
+    # A seed goes to the last corner of its block, and grows back to the
+    # first. Shifts leave over what lies behind the last unit: a row more.
+    pads = [(sides.get(axis, 1) - 1, 0) for axis in range(len(seeds.shape))]
+    pads[0] = (pads[0][0], pads[0][0] + 1)
+    shape = [
+        size + before
+        for size, (before, _) in zip(ops.shape(seeds), pads, strict=True)
+    ]
+    dropped = ops.reshape(ops.pad(seeds, pads), (-1,))
+    for axis, block in sides.items():
+        stride = math.prod(shape[axis + 1 :])
         window = 1
         while window < block:
             shift = min(window, block - window)
-            seeds = ops.logical_or(
-                _along(seeds, axis, slice(shift, None)),
-                _along(seeds, axis, slice(None, -shift)),
+            dropped = ops.logical_or(
+                dropped[shift * stride :], dropped[: -shift * stride]
             )
             window += shift
-        if not known:
-            # Where the map turns out smaller than the block there was one
-            # seed, and the block overshoots: cut it to the map.
-            seeds = _along(seeds, axis, slice(None, size))
-    return seeds
-
-
-def _along(tensor, axis, part):
-    return tensor[(slice(None),) * axis + (part,)]
+    dropped = ops.reshape(dropped[: math.prod(shape)], shape)
+    sizes = dict(zip(spatial_axes, spatial_shape, strict=True))
+    return dropped[
+        tuple(
+            slice(sizes[axis] if axis in sides else None)
+            for axis in range(len(shape))
+        )
+    ]
 
 
 def bernoulli(shape, probability, seed_generator):
@@ -210,11 +223,10 @@ def drop_and_rescale(inputs, dropped, axes=None):
     """
     # Counting what is dropped, not what is kept: 1 - 0 is exact however many
     # units there are.
-    fraction = 1.0 - ops.mean(
-        ops.cast(dropped, "float32"), axis=axes, keepdims=axes is not None
-    )
-    scale = ops.cast(1.0 / ops.maximum(fraction, 1 / MAX_SCALE), inputs.dtype)
-    mask = ops.where(dropped, ops.zeros_like(scale), scale)
+    dropped = ops.cast(dropped, "float32")
+    fraction = 1.0 - ops.mean(dropped, axis=axes, keepdims=axes is not None)
+    scale = 1.0 / ops.maximum(fraction, 1 / MAX_SCALE)
+    mask = ops.cast((1.0 - dropped) * scale, inputs.dtype)
     return inputs * ops.stop_gradient(mask)
 
 
