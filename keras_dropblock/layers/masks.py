@@ -14,8 +14,9 @@ Reference:
 import math
 import numbers
 
-import keras
 from keras import ops
+
+from keras_dropblock.layers import draws
 
 # Reached only where fewer than one unit in 32,768 stays. Larger scales become
 # inf in float16, and inf * 0 NaN; without a bound, so would 1 / 0.
@@ -123,53 +124,6 @@ def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
     ]
 
 
-def bernoulli(shape, probability, seed_generator):
-    """Booleans, True with `probability`; new ones on each call and replica.
-
-    On TensorFlow this is not `keras.random`, for three reasons. Under
-    `tf.distribute` a SeedGenerator has the same state on every replica, and
-    all replicas would drop the same units: the replica's number is folded
-    into the seed. XLA compiles TensorFlow's default generator for CPUs to
-    something far slower than Philox. And Philox gives the same bits, though
-    not the same floats, with and without XLA: bits are compared, so a seed
-    has the same masks in every mode.
-
-    Args:
-        shape: shape of the result; sizes may be scalar tensors on TensorFlow.
-        probability: float or float32 scalar tensor in [0, 1]. On TensorFlow
-            probability 1 is True all but once in 2^24 times.
-        seed_generator: `keras.random.SeedGenerator`.
-
-    Returns:
-        Boolean tensor.
-    """
-    if keras.backend.backend() != "tensorflow":
-        draws = keras.random.uniform(
-            shape, dtype="float32", seed=seed_generator
-        )
-        return draws < probability
-    import tensorflow as tf
-
-    seed, call = tf.unstack(tf.cast(seed_generator.next(), tf.int32))
-    context = tf.distribute.get_replica_context()
-    if context is not None:
-        # An odd multiplier (2^32 / golden ratio, as int32) spreads replicas
-        # over all seeds and leaves replica 0 on the seed itself.
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-        seed = tf.bitwise.bitwise_xor(seed, replica * -1640531527)
-    bits = tf.random.stateless_uniform(
-        shape,
-        tf.stack([seed, call]),
-        minval=None,
-        maxval=None,
-        dtype=tf.uint32,
-        alg="philox",
-    )
-    # 2^32 - 256 is the largest float32 below 2^32.
-    threshold = tf.minimum(probability * 2.0**32, 2.0**32 - 256.0)
-    return bits < tf.cast(threshold, tf.uint32)
-
-
 def dropped_units(
     shape, spatial_axes, keep_prob, block_size, seed_generator, shared_axis
 ):
@@ -198,7 +152,7 @@ def dropped_units(
     if shared_axis is not None:
         seed_shape[shared_axis] = 1
     gamma = seed_rate(keep_prob, blocks, spatial_shape)
-    seeds = bernoulli(tuple(seed_shape), gamma, seed_generator)
+    seeds = draws.rare_bernoulli(tuple(seed_shape), gamma, seed_generator)
     return grow_blocks(seeds, block_size, spatial_axes, spatial_shape)
 
 
@@ -243,7 +197,7 @@ def drop_alike(inputs, rate, shape, seed_generator):
     Returns:
         Tensor of the shape and dtype of `inputs`.
     """
-    dropped = bernoulli(tuple(shape), rate, seed_generator)
+    dropped = draws.bernoulli(tuple(shape), rate, seed_generator)
     scale = ops.cast(1.0 / (1.0 - rate), inputs.dtype)
     return inputs * ops.where(dropped, ops.zeros_like(scale), scale)
 
