@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_dropblock.layers.normalization import BatchNormalization
+
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class SymmetricConv2D(keras.layers.Conv2D):
@@ -86,7 +88,7 @@ def batch_norm(data_format, **kwargs):
     Torch's momentum 0.1 is Keras's 0.9. Deviation: the original code starts
     gamma from U(0, 1); here it starts from 1.
     """
-    return keras.layers.BatchNormalization(
+    return BatchNormalization(
         axis=-1 if data_format == "channels_last" else 1,
         momentum=0.9,
         epsilon=1e-5,

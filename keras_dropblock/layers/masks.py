@@ -11,10 +11,12 @@ Reference:
     equation 1.
 """
 
+import math
 import numbers
 
-import keras
 from keras import ops
+
+from keras_dropblock.layers import draws
 
 # Reached only where fewer than one unit in 32,768 stays. Larger scales become
 # inf in float16, and inf * 0 NaN; without a bound, so would 1 / 0.
@@ -70,7 +72,9 @@ def seed_rate(keep_prob, blocks, spatial_shape):
 def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
     """Turn each seed into a block: a boolean OR of shifted copies.
 
-    Windows double (1, 2, 4, ... units), so a side of 7 costs three ORs.
+    Windows double (1, 2, 4, ... units), so a side of 7 costs three ORs. A
+    block never leaves its map, so that all copies are shifts of one flat
+    array: no row runs into the next.
 
     Args:
         seeds: boolean tensor, True where a block starts. On each spatial
@@ -83,78 +87,41 @@ def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
         Boolean tensor, True where a unit is dropped. An axis that one block
         covers entirely keeps its size of 1: it broadcasts against the map.
     """
+    sides = {}
     for axis, size in zip(spatial_axes, spatial_shape, strict=True):
+        # Where an unknown size turns out smaller than the block there is one
+        # seed, and its block overshoots: the map is cut out at the end.
         known = isinstance(size, int)
-        block = min(block_size, size) if known else block_size
-        if block == 1 or (known and block == size):
-            continue
-        padding = [(0, 0)] * len(seeds.shape)
-        padding[axis] = (block - 1, block - 1)
-        seeds = ops.pad(seeds, padding)
+        if not known or 1 < block_size < size:
+            sides[axis] = block_size
+    if not sides:
+        return seeds
+    # A seed goes to the last corner of its block, and grows back to the
+    # first. Shifts leave over what lies behind the last unit: a row more.
+    pads = [(sides.get(axis, 1) - 1, 0) for axis in range(len(seeds.shape))]
+    pads[0] = (pads[0][0], pads[0][0] + 1)
+    shape = [
+        size + before
+        for size, (before, _) in zip(ops.shape(seeds), pads, strict=True)
+    ]
+    dropped = ops.reshape(ops.pad(seeds, pads), (-1,))
+    for axis, block in sides.items():
+        stride = math.prod(shape[axis + 1 :])
         window = 1
         while window < block:
             shift = min(window, block - window)
-            seeds = ops.logical_or(
-                _along(seeds, axis, slice(shift, None)),
-                _along(seeds, axis, slice(None, -shift)),
+            dropped = ops.logical_or(
+                dropped[shift * stride :], dropped[: -shift * stride]
             )
             window += shift
-        if not known:
-            # Where the map turns out smaller than the block there was one
-            # seed, and the block overshoots: cut it to the map.
-            seeds = _along(seeds, axis, slice(None, size))
-    return seeds
-
-
-def _along(tensor, axis, part):
-    return tensor[(slice(None),) * axis + (part,)]
-
-
-def bernoulli(shape, probability, seed_generator):
-    """Booleans, True with `probability`; new ones on each call and replica.
-
-    On TensorFlow this is not `keras.random`, for three reasons. Under
-    `tf.distribute` a SeedGenerator has the same state on every replica, and
-    all replicas would drop the same units: the replica's number is folded
-    into the seed. XLA compiles TensorFlow's default generator for CPUs to
-    something far slower than Philox. And Philox gives the same bits, though
-    not the same floats, with and without XLA: bits are compared, so a seed
-    has the same masks in every mode.
-
-    Args:
-        shape: shape of the result; sizes may be scalar tensors on TensorFlow.
-        probability: float or float32 scalar tensor in [0, 1]. On TensorFlow
-            probability 1 is True all but once in 2^24 times.
-        seed_generator: `keras.random.SeedGenerator`.
-
-    Returns:
-        Boolean tensor.
-    """
-    if keras.backend.backend() != "tensorflow":
-        draws = keras.random.uniform(
-            shape, dtype="float32", seed=seed_generator
+    dropped = ops.reshape(dropped[: math.prod(shape)], shape)
+    sizes = dict(zip(spatial_axes, spatial_shape, strict=True))
+    return dropped[
+        tuple(
+            slice(sizes[axis] if axis in sides else None)
+            for axis in range(len(shape))
         )
-        return draws < probability
-    import tensorflow as tf
-
-    seed, call = tf.unstack(tf.cast(seed_generator.next(), tf.int32))
-    context = tf.distribute.get_replica_context()
-    if context is not None:
-        # An odd multiplier (2^32 / golden ratio, as int32) spreads replicas
-        # over all seeds and leaves replica 0 on the seed itself.
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-        seed = tf.bitwise.bitwise_xor(seed, replica * -1640531527)
-    bits = tf.random.stateless_uniform(
-        shape,
-        tf.stack([seed, call]),
-        minval=None,
-        maxval=None,
-        dtype=tf.uint32,
-        alg="philox",
-    )
-    # 2^32 - 256 is the largest float32 below 2^32.
-    threshold = tf.minimum(probability * 2.0**32, 2.0**32 - 256.0)
-    return bits < tf.cast(threshold, tf.uint32)
+    ]
 
 
 def dropped_units(
@@ -185,7 +152,7 @@ def dropped_units(
     if shared_axis is not None:
         seed_shape[shared_axis] = 1
     gamma = seed_rate(keep_prob, blocks, spatial_shape)
-    seeds = bernoulli(tuple(seed_shape), gamma, seed_generator)
+    seeds = draws.rare_bernoulli(tuple(seed_shape), gamma, seed_generator)
     return grow_blocks(seeds, block_size, spatial_axes, spatial_shape)
 
 
@@ -210,11 +177,10 @@ def drop_and_rescale(inputs, dropped, axes=None):
     """
     # Counting what is dropped, not what is kept: 1 - 0 is exact however many
     # units there are.
-    fraction = 1.0 - ops.mean(
-        ops.cast(dropped, "float32"), axis=axes, keepdims=axes is not None
-    )
-    scale = ops.cast(1.0 / ops.maximum(fraction, 1 / MAX_SCALE), inputs.dtype)
-    mask = ops.where(dropped, ops.zeros_like(scale), scale)
+    dropped = ops.cast(dropped, "float32")
+    fraction = 1.0 - ops.mean(dropped, axis=axes, keepdims=axes is not None)
+    scale = 1.0 / ops.maximum(fraction, 1 / MAX_SCALE)
+    mask = ops.cast((1.0 - dropped) * scale, inputs.dtype)
     return inputs * ops.stop_gradient(mask)
 
 
@@ -231,7 +197,7 @@ def drop_alike(inputs, rate, shape, seed_generator):
     Returns:
         Tensor of the shape and dtype of `inputs`.
     """
-    dropped = bernoulli(tuple(shape), rate, seed_generator)
+    dropped = draws.bernoulli(tuple(shape), rate, seed_generator)
     scale = ops.cast(1.0 / (1.0 - rate), inputs.dtype)
     return inputs * ops.where(dropped, ops.zeros_like(scale), scale)
 

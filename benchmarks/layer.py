@@ -1,0 +1,232 @@
+"""What does DropBlock cost, next to Dropout and to its textbook form?
+
+Forward and backward through one layer, by mode of compilation.
+"""
+
+import json
+import os
+import re
+
+import measuring
+from absl import app, flags
+
+SHAPES = (
+    (32, 32, 32, 64),
+    (128, 16, 16, 128),
+    (64, 8, 8, 256),
+    (16, 56, 56, 64),
+)
+MODES = {
+    "tensorflow": ("TF graph", "TF jit"),
+    "jax": ("JAX jit",),
+    "torch": ("torch eager",),
+}
+KEEP_PROB, BLOCK_SIZE = 0.9, 7
+
+_BACKEND = flags.DEFINE_enum(
+    "backend", None, measuring.BACKENDS, "Of the process that measures."
+)
+_ONLY = flags.DEFINE_list("only", list(measuring.BACKENDS), "Backends.")
+
+
+def layers():
+    """The layers to compare, by name, and why some are left out."""
+    import keras
+
+    import keras_dropblock
+
+    result = {
+        # With a rate of 0 it returns its input.
+        "identity": keras.layers.Dropout(0.0),
+        "Dropout": keras.layers.Dropout(1 - KEEP_PROB, seed=1),
+        "SpatialDropout2D": keras.layers.SpatialDropout2D(
+            1 - KEEP_PROB, seed=1
+        ),
+        "textbook": textbook(),
+        "ours": keras_dropblock.DropBlock2D(KEEP_PROB, BLOCK_SIZE, seed=1),
+    }
+    try:
+        import keras_cv
+
+        result["KerasCV"] = keras_cv.layers.DropBlock2D(
+            1 - KEEP_PROB, BLOCK_SIZE, seed=1
+        )
+    except ImportError as error:
+        return result, {"KerasCV": f"not installed: {error}"}
+    return result, {}
+
+
+def textbook():
+    """DropBlock as the paper writes it down, and most code has it."""
+    import keras
+    import numpy as np
+    from keras import ops
+
+    class Textbook(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seed_generator = keras.random.SeedGenerator(1)
+
+        def call(self, inputs, training=False):
+            _, height, width, _ = inputs.shape
+            block = min(BLOCK_SIZE, height, width)
+            rows, columns = height - block + 1, width - block + 1
+            gamma = (1 - KEEP_PROB) * height * width
+            gamma /= block**2 * rows * columns
+            valid = np.zeros((1, height, width, 1), "float32")
+            first = block // 2
+            valid[:, first : first + rows, first : first + columns] = 1
+            draws = keras.random.uniform(
+                ops.shape(inputs), seed=self.seed_generator
+            )
+            mask = 1 - ops.cast(draws < gamma, "float32") * valid
+            mask = -ops.max_pool(-mask, block, strides=1, padding="same")
+            kept = ops.mean(mask)
+            return inputs * mask / kept
+
+    return Textbook()
+
+
+def tensorflow_step(layer, x, upstream, jit_compile):
+    import tensorflow as tf
+
+    @tf.function(jit_compile=jit_compile)
+    def step(x, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        return y, tape.gradient(y, x, upstream)
+
+    x, upstream = tf.constant(x), tf.constant(upstream)
+    return lambda: step(x, upstream)
+
+
+def jax_step(layer, x, upstream):
+    import jax
+
+    layer.build(x.shape)
+
+    @jax.jit
+    def step(state, x, upstream):
+        def forward(x):
+            return layer.stateless_call([], state, x, training=True)
+
+        y, backward, state = jax.vjp(forward, x, has_aux=True)
+        return y, backward(upstream)[0], state
+
+    x, upstream = jax.device_put(x), jax.device_put(upstream)
+    state = [variable.value for variable in layer.non_trainable_variables]
+
+    def run():
+        nonlocal state
+        *results, state = step(state, x, upstream)
+        jax.block_until_ready(results)
+
+    return run
+
+
+def torch_step(layer, x, upstream):
+    import torch
+
+    x = torch.from_numpy(x).requires_grad_()
+    upstream = torch.from_numpy(upstream)
+
+    def run():
+        y = layer(x, training=True)
+        return y, torch.autograd.grad(y, x, upstream)
+
+    return run
+
+
+def step(mode, layer, x, upstream):
+    if mode == "JAX jit":
+        return jax_step(layer, x, upstream)
+    if mode == "torch eager":
+        return torch_step(layer, x, upstream)
+    return tensorflow_step(layer, x, upstream, mode == "TF jit")
+
+
+def measure(mode, shape, seconds):
+    """One row: medians of each layer, in milliseconds."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    x, upstream = rng.normal(size=(2, *shape)).astype("float32")
+    candidates, skipped = layers()
+    functions = {}
+    for name, layer in candidates.items():
+        function = step(mode, layer, x, upstream)
+        try:
+            function()
+        except Exception as error:
+            if name != "KerasCV":
+                raise
+            skipped[name] = reason(error)
+        else:
+            functions[name] = function
+    times = measuring.interleave(functions, seconds)
+    return {
+        "mode": mode,
+        "shape": shape,
+        "rounds": len(times["ours"]),
+        "ms": measuring.medians(times),
+        "skipped": skipped,
+    }
+
+
+def reason(error):
+    """The line of an error that says what is wrong, without Keras's frame."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines[0].startswith("Exception encountered"):
+        lines = lines[1:]
+    causes = [line for line in lines if re.match(r"\w+Error: ", line)]
+    return causes[-1] if causes else f"{type(error).__name__}: {lines[0]}"
+
+
+def report(rows):
+    columns = ("identity", "SpatialDropout2D", "KerasCV", "textbook", "ours")
+    print("Time of forward and backward over that of keras.layers.Dropout")
+    print(f"{'':12}{'':18}{'Dropout ms':>12}", end="")
+    print("".join(f"{name:>18}" for name in columns), "  textbook / ours")
+    for row in rows:
+        ms = row["ms"]
+        print(f"{row['mode']:12}{row['shape']!s:18}", end="")
+        print(f"{ms['Dropout']:12.2f}", end="")
+        for name in columns:
+            ratio = ms[name] / ms["Dropout"] if name in ms else float("nan")
+            print(f"{ratio:18.3f}", end="")
+        print(f"{ms['textbook'] / ms['ours']:17.1f}")
+    left_out = {
+        f"{row['mode']}: no {name}: {why}"
+        for row in rows
+        for name, why in row["skipped"].items()
+    }
+    print("\n".join(sorted(left_out)))
+
+
+def main(_):
+    shapes = SHAPES[2:3] if measuring.QUICK.value else SHAPES
+    seconds = 1 if measuring.QUICK.value else 6
+    if _BACKEND.value:
+        rows = [
+            measure(mode, shape, seconds)
+            for mode in MODES[os.environ["KERAS_BACKEND"]]
+            for shape in shapes
+        ]
+        print(json.dumps(rows))
+        return
+    rows = []
+    for backend in _ONLY.value:
+        rows += measuring.in_process(
+            "layer.py",
+            f"--backend={backend}",
+            f"--quick={measuring.QUICK.value}",
+            KERAS_BACKEND=backend,
+        )
+    report(rows)
+    measuring.save("layer", rows)
+
+
+if __name__ == "__main__":
+    app.run(main)
