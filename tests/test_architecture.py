@@ -23,9 +23,10 @@ MAY_IMPORT = {
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
+    "assembly": {"data", "layers", "models", "optimizers", "recipes"},
     "fitting": {
-        *("analysis", "backup", "data", "files", "layers", "loop", "models"),
-        *("optimizers", "recipes", "workdir"),
+        *("analysis", "assembly", "backup", "files", "loop", "recipes"),
+        "workdir",
     },
     "sweeping": {
         *("analysis", "data", "files", "fitting", "grids", "recipes"),

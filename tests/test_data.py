@@ -209,33 +209,6 @@ def test_evaluation_is_never_augmented():
     assert np.array_equal(b[0][0], np.float32(b.images[:8]))
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_batches_made_on_a_device_are_those_made_in_memory(training):
-    pytest.importorskip("jax")
-    from keras_dropblock.data.batches import DeviceBatches
-
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (50, 12, 9, 3), "uint8")
-    arguments = (rng.integers(0, 5, 50), 5, 8)
-    made = [
-        kind(
-            images,
-            *arguments,
-            data.Normalise((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
-            training=training,
-            augmentation=ALL,
-        )
-        for kind in (data.ArrayBatches, DeviceBatches)
-    ]
-    for b in made:
-        b.epoch = 3
-    assert len(made[0]) == len(made[1])
-    for i in range(len(made[0])):  # the last test batch is a partial one
-        for a, b in zip(made[0][i], made[1][i], strict=True):
-            assert not isinstance(b, np.ndarray) and b.dtype == np.float32
-            assert np.allclose(a, b, atol=1e-6)
-
-
 # --- normalisation
 
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import callbacks, cli, files, fitting, stopping
+from keras_dropblock import assembly, callbacks, cli, files, fitting, stopping
 from keras_dropblock.backup import NotFiniteError, Place
 from keras_dropblock.data import DataError
 from keras_dropblock.recipes import RecipeError
@@ -104,7 +104,7 @@ def test_a_run_that_diverges_says_where_and_keeps_its_backup(
         "after no step.*lower `learning_rate`",
     ):
         fitting.fit(recipe, tmp_path, verbose=0, backup_minutes=1)
-    run = fitting._prepare(recipe)
+    run = assembly.prepare(recipe)
     keeper = fitting.Backup(
         tmp_path / "backup", run.recipe.to_toml(), run.train
     )

@@ -1,0 +1,77 @@
+"""The commands, as a shell runs them."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def script(name):
+    return pathlib.Path(sys.executable).with_name(f"keras-dropblock-{name}")
+
+
+def test_the_console_scripts_run(npz, tmp_path):
+    workdir = str(tmp_path / "run")
+    train = subprocess.run(
+        [
+            *(script("train"), f"--workdir={workdir}"),
+            *("--set", f"dataset={npz}"),
+            *("--set", "model=WRN-10-1", "--set", "epochs=1"),
+            *("--set", "batch_size=50"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert train.returncode == 0, train.stderr
+    assert "of 43 images after 1 epochs" in train.stdout
+    evaluate = subprocess.run(
+        [script("evaluate"), f"--workdir={workdir}"],
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(evaluate.stdout)["images"] == 43
+    out = tmp_path / "saved_models" / "quadrants"
+    export = subprocess.run(
+        [
+            *(sys.executable, ROOT / "training" / "export.py"),
+            *(f"--workdir={workdir}", f"--out={out}"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert f"SavedModel: {out / '1'}" in export.stdout, export.stderr
+    assert (out / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize("door", ["train", "evaluate", "export"])
+def test_the_doors_of_a_checkout_open(door):
+    result = subprocess.run(
+        [sys.executable, ROOT / "training" / f"{door}.py", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert "--workdir" in result.stdout and "Traceback" not in result.stderr
+    assert ("143 by SIGTERM" in result.stdout) == (door == "train")
+
+
+def test_a_wrong_command_is_one_line_and_no_traceback(tmp_path):
+    for setting, message in (
+        ("epoch=1", "--set: unknown key `epoch`. Did you mean `epochs`?"),
+        ("dataset=nowhere.npz", "Cannot read `dataset` nowhere.npz"),
+    ):
+        result = subprocess.run(
+            [
+                *(script("train"), f"--workdir={tmp_path / 'run'}"),
+                *("--set", setting),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
