@@ -82,17 +82,25 @@ def crop(images, rows, columns, pad):
         pad: pixels added on every side; the edge is not repeated.
 
     Returns:
-        Array of the same shape and dtype.
+        Array of the same dtype, (images, rows, columns, channels).
 
     Reference:
         Zagoruyko and Komodakis 2016, section 3.
     """
-    library = _library(images)
-    padded = library.pad(
-        images, [(0, 0), (pad, pad), (pad, pad), (0, 0)], mode="reflect"
-    )
-    image = np.arange(len(images))[:, None, None]
-    return padded[image, rows[:, :, None], columns[:, None, :]]
+    count, height, width, channels = images.shape
+    # The pixels of all images in one line, and where in it each is taken.
+    image = np.arange(count)[:, None, None] * height
+    row = (image + _reflected(rows - pad, height)[:, :, None]) * width
+    places = row + _reflected(columns - pad, width)[:, None, :]
+    pixels = images.reshape(-1, channels)
+    return _library(images).take(pixels, places, axis=0)
+
+
+def _reflected(places, length):
+    """Places on a line, those beyond its ends mirrored into it."""
+    period = max(2 * length - 2, 1)
+    places = abs(places) % period
+    return _library(places).minimum(places, period - places)
 
 
 def blank(images, rows, columns):
