@@ -17,7 +17,8 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_schedules.py tests/test_callbacks.py tests/test_optimizers.py \
 	tests/test_residual.py tests/test_wide_resnet.py tests/test_resnet.py \
 	tests/test_torch_weights.py tests/test_conformance.py tests/test_fitting.py \
-	tests/test_backup.py tests/test_stopping.py
+	tests/test_backup.py tests/test_stopping.py tests/test_draws.py \
+	tests/test_normalization.py
 BACKEND_MARKS := (not slow or conformance) and not soak
 
 .PHONY: help quickstart test test-slow test-backends soak lint wheel clean
@@ -79,8 +80,7 @@ $(VENV)/.dev: $(VENV)/.tensorflow
 	$(BIN)/python -m pip install --quiet --editable '.[$(TENSORFLOW),dev]'
 	@touch $@
 
-# This torch release has a build without CUDA on this project's machines;
-# elsewhere `pip` takes what its index has.
+# Pinned: some indexes have a build without CUDA of this release.
 $(VENV)/.backends: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[jax,torch]'

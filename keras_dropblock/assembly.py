@@ -175,13 +175,16 @@ def check_backend(recipe):
             "`jit_compile` is not for the torch backend: torch.compile traces "
             "Keras's steps anew each time. Set it to false."
         )
-    if recipe.strategy != "mirrored":
-        if recipe.synchronized_norms:
-            raise RecipeError(
-                "`synchronized_norms` is for `strategy` mirrored: elsewhere "
-                f"there is one replica. Received: strategy={recipe.strategy}."
-            )
-        return
+    if recipe.strategy == "mirrored":
+        _check_mirrored(recipe)
+    elif recipe.synchronized_norms:
+        raise RecipeError(
+            "`synchronized_norms` is for `strategy` mirrored: elsewhere "
+            f"there is one replica. Received: strategy={recipe.strategy}."
+        )
+
+
+def _check_mirrored(recipe):
     if keras.backend.backend() != "tensorflow":
         raise RecipeError(
             "`strategy` mirrored needs the TensorFlow backend. Received: "

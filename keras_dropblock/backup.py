@@ -93,6 +93,8 @@ class Backup(keras.callbacks.Callback):
         problems = []
         for path in (self.last, self.previous):
             if not path.exists():
+                if path == self.last and self.previous.exists():
+                    problems.append(f"{path} is missing")
                 continue
             try:
                 place = self._load(model, _read(path))

@@ -23,9 +23,9 @@ def export(model, out, normalise, central_part=1.0):
     - `serve` (the default signature): float32 images, normalised already.
     - `serve_uint8`: uint8 images `(batch, height, width, channels)`.
     - `serve_bytes`: strings, each a whole JPEG or PNG file of any size. The
-      image is fitted to the model's size as in training, by the largest
-      central part of that shape. Other bytes are an error that names the
-      endpoint and the rule.
+      image is fitted to the model's size as in the test, by `central_part`
+      of the largest central part of that shape. Other bytes are an error that
+      names the endpoint and the rule.
 
     The SavedModel is compared with the model before it takes its place: what
     differs by more than 1e-5 is not kept.

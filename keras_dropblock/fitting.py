@@ -1,11 +1,11 @@
 """Train and evaluate by a recipe."""
 
 import json
-import math
 import pathlib
 
 from keras_dropblock import assembly, files, loop
 from keras_dropblock.analysis import plots
+from keras_dropblock.analysis.networks import parameters
 from keras_dropblock.analysis.scores import scores
 from keras_dropblock.backup import Backup, Place
 from keras_dropblock.recipes import Recipe
@@ -24,12 +24,13 @@ def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
     """Train by a recipe, or go on with a run that stopped.
 
     The resolved recipe and the versions are written before the first step.
-    After each epoch the work directory holds `history.csv`,
-    `curves.png`, `model.weights.h5`, TensorBoard's logs and a backup; within an
-    epoch a backup is made from time to time. The same call on the same work
-    directory goes on after the last backup, or finds the run done; the result
-    is that of an uninterrupted run. At the end comes `metrics.json`. The test
-    set is watched, nothing is chosen by it: the last epoch is what counts.
+    After each epoch the work directory holds `history.csv`, `curves.png`,
+    `model.weights.h5`, a backup and, with TensorFlow, TensorBoard's logs;
+    within an epoch a backup is made from time to time. The same call on the
+    same work directory goes on after the last backup, or finds the run done;
+    the result is that of an uninterrupted run. At the end comes
+    `metrics.json`. The test set is watched, nothing is chosen by it: the last
+    epoch is what counts.
 
     In the main thread, SIGTERM and Ctrl-C end the run after the step at hand,
     with a backup; a second one ends it at once.
@@ -109,7 +110,7 @@ def evaluate(workdir, split="test"):
         split: `"test"` or `"train"`, the latter without augmentation.
 
     Returns:
-        A dict with accuracy, nll (nats), ece and the number of images.
+        A dict: see `analysis.scores.scores`.
     """
     if split not in ("test", "train"):
         raise ValueError(
@@ -151,12 +152,12 @@ def _score(model, batches):
 
 def _announce(run, place):
     recipe, splits = run.recipe, run.splits
-    parameters = sum(math.prod(v.shape) for v in run.model.trainable_variables)
     state = f"goes on after {place}" if any(place) else "starts"
     if place.epoch >= recipe.epochs:
         state = f"is done: all {place.epoch} epochs"
     print(
-        f"{recipe.model}, {parameters:,} parameters, on {recipe.dataset}: "
+        f"{recipe.model}, {parameters(run.model):,} parameters, on "
+        f"{recipe.dataset}: "
         f"{splits.size('train'):,} training and {splits.size('test'):,} test "
         f"images {splits.image_shape}. The run {state}."
     )

@@ -117,9 +117,12 @@ class StopUnlessFinite(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._finite_after = Place.in_epoch(self.batches, 0)
+        self._looked_at = 0
 
     def on_train_batch_begin(self, batch, logs=None):
-        if batch and batch % self.EVERY == 0:
+        # Not a remainder: several steps an execution pass over its zeros.
+        if batch - self._looked_at >= self.EVERY:
+            self._looked_at = batch
             loss = self.model.get_metrics_result()["loss"]
             place = Place.in_epoch(self.batches, batch)
             self._check(float(keras.ops.convert_to_numpy(loss)), place)

@@ -2,6 +2,7 @@
 
 import pathlib
 import types
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -149,7 +150,8 @@ def test_no_backup_is_no_place_and_the_last_one_counts(tmp_path, two_backups):
     assert restored(two_backups[1]) == (Place(2, 0), 2.0)
     # The one before, should a process end between the two changes of name.
     two_backups[1].last.unlink()
-    assert restored(two_backups[1]) == (Place(1, 0), 1.0)
+    with pytest.warns(UserWarning, match="last.npz is missing"):
+        assert restored(two_backups[1]) == (Place(1, 0), 1.0)
 
 
 def test_a_damaged_backup_is_told_from_a_good_one(two_backups):
@@ -243,7 +245,9 @@ def test_a_backup_that_fails_midway_leaves_a_good_one(
             keeper.save(Place(3, 0))
     assert len(calls) == call
     expected = 3 if (function, call) == ("fsync", 2) else 2
-    assert restored(keeper) == (Place(expected, 0), float(expected))
+    between = (function, call) == ("replace", 2)  # the one before has gone on
+    with pytest.warns(match="missing") if between else nullcontext():
+        assert restored(keeper) == (Place(expected, 0), float(expected))
     assert files.temporaries(keeper.last.parent) == []
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+RECIPES = ROOT / "training" / "recipes"
 
 
 def script(name):
@@ -45,6 +46,26 @@ def test_the_console_scripts_run(npz, tmp_path):
     )
     assert f"SavedModel: {out / '1'}" in export.stdout, export.stderr
     assert (out / "1" / "saved_model.pb").exists()
+
+
+def test_the_list_names_networks_sizes_and_recipes(tmp_path):
+    from absl.testing import flagsaver
+
+    from keras_dropblock.analysis import networks
+    from keras_dropblock.cli import list as command
+
+    page = tmp_path / "page.md"
+    page.write_text("<!-- networks -->\n<!-- /networks -->\n")
+    few = {"WRN-16-4": networks.NETWORKS["WRN-16-4"]}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        flagsaver.as_parsed(recipes=str(RECIPES), into=str(page)),
+    ):
+        patch.setattr(networks, "NETWORKS", few)
+        command.list_networks()
+    row = page.read_text().splitlines()[4]
+    assert row.startswith("| WRN-16-4 | 32 x 32 | 2,748,890 | 0.393 G | wrn_")
+    assert "wrn_16_4_cifar10_dropblock, wrn_16_4_cifar10_dropout" in row
 
 
 @pytest.mark.parametrize("door", ["train", "evaluate", "export"])

@@ -30,6 +30,7 @@ def test_top_5_counts_the_five_likeliest_classes():
     result = scores(logits, np.arange(7))
     assert result["top5"] == 5 / 7 and result["accuracy"] == 1 / 7
     assert scores(logits[:2, :2], np.array([0, 1]))["top5"] == 1.0
+    assert scores(np.zeros((7, 7)), np.arange(7))["top5"] == 5 / 7
 
 
 def test_large_logits_do_not_overflow():

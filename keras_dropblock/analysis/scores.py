@@ -36,13 +36,14 @@ def scores(logits, labels, bins=15):
     confidence = np.exp(log_probabilities.max(1))
     correct = log_probabilities.argmax(1) == labels
     of_label = log_probabilities[np.arange(len(labels)), labels]
-    likelier = (log_probabilities > of_label[:, None]).sum(1)
+    # Of equal ones the first counts, as for the accuracy.
+    likeliest = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :5]
     # Bin i holds the confidences in (i / bins, (i + 1) / bins].
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
     return {
         "accuracy": float(correct.mean()),
-        "top5": float((likelier < 5).mean()),
+        "top5": float((likeliest == labels[:, None]).any(1).mean()),
         "nll": float(-of_label.mean()),
         "ece": float(abs(gap).sum() / len(labels)),
         "images": len(labels),

@@ -4,8 +4,8 @@ Every run has a folder in the work directory; the same command goes on where
 it stopped, and more values or seeds add runs. sweep.csv and sweep.png there
 hold the mean and standard deviation of each point.
 
-Exit codes: 0 all runs are done; 2 a wrong flag, recipe, data set or work
-directory; 3 some runs failed, the others are done.
+Exit codes: 0 all runs are done; 3 some runs failed, the others are done; the
+rest as of keras-dropblock-train.
 """
 
 import sys

@@ -85,7 +85,9 @@ class Batches(keras.utils.PyDataset):
 
     def draw(self, index, shape):
         """What is random about batch `index` of this epoch."""
-        rng = np.random.default_rng([self.seed, self.epoch, index])
+        # From 1, since NumPy takes [seed, epoch, 0] for [seed, epoch], which
+        # is the seed of the order.
+        rng = np.random.default_rng([self.seed, self.epoch, index + 1])
         return augment.draw(rng, *shape[:3], **self.augmentation)
 
     def read(self, index):

@@ -53,6 +53,7 @@ def open_builder(name, data_dir, names):
             "installed. Run: pip install 'keras-dropblock[tensorflow]', or "
             "use digits or a .npz file."
         ) from error
+    tensorflow()  # before anything starts it
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
