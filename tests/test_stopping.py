@@ -23,6 +23,14 @@ from runs import assert_same, small
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def heeded_interrupts():
+    """A shell has background jobs ignore Ctrl-C, these tests among them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def send(monkeypatch, number, event, epoch):
     """Send this process a signal at the first such event of an epoch."""
     sent = []
