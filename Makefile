@@ -39,11 +39,12 @@ quickstart: $(VENV)/.tensorflow
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not soak"
 
+# XLA spends most of these tests compiling: without optimising, half as long.
+test-slow test-backends: export XLA_FLAGS = --xla_backend_optimization_level=0
+
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
 
-# XLA spends most of these tests compiling: without optimising, half as long.
-test-backends: export XLA_FLAGS = --xla_backend_optimization_level=0
 test-backends: $(VENV)/.backends
 	KERAS_BACKEND=jax $(PYTEST) -m "$(BACKEND_MARKS)" $(BACKEND_TESTS)
 	KERAS_BACKEND=torch $(PYTEST) -m "$(BACKEND_MARKS)" $(BACKEND_TESTS)

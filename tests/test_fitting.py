@@ -257,33 +257,39 @@ def test_mixed_precision_trains(npz, tmp_path, dtype):
 
 @pytest.mark.slow
 def test_mixed_precision_is_as_accurate_as_float32(tmp_path):
-    pytest.importorskip("sklearn")
+    # The digits as they come, 8 x 8: CPUs have no fast convs in 16 bits.
+    x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    x = (x.reshape(-1, 8, 8) * 15).astype("uint8")
+    np.savez(
+        tmp_path / "digits.npz",
+        **{"x_train": x[:1440], "y_train": y[:1440]},
+        **{"x_test": x[1440:], "y_test": y[1440:]},
+    )
     accuracy = {}
     for dtype in ("float32", "mixed_bfloat16", "mixed_float16"):
         runs = []
         for seed in range(3):
             recipe = Recipe().override(
                 [
-                    *("dataset=digits", "model=WRN-10-1", "epochs=3"),
-                    *("batch_size=32", "learning_rate_drops=[3]"),
-                    *("keep_prob=0.9", "block_size=3", "learning_rate=0.05"),
+                    *(f"dataset={tmp_path / 'digits.npz'}", "model=WRN-10-1"),
+                    *("epochs=4", "batch_size=32", "learning_rate_drops=[4]"),
+                    *("keep_prob=0.9", "block_size=2", "learning_rate=0.05"),
                     *(f"dtype={dtype}", f"seed={seed}"),
                 ]
             )
             workdir = tmp_path / f"{dtype}{seed}"
             runs.append(fitting.fit(recipe, workdir, verbose=0)["accuracy"])
-            keep_probs = [row["keep_prob"] for row in rows(workdir)]
-            # Linear to 0.9 in 3 epochs, in float32 whatever the dtype.
-            assert [float(x) for x in keep_probs] == pytest.approx(
-                [1 - 0.1 / 3, 1 - 0.2 / 3, 0.9], abs=1e-7
-            )
+            keep_probs = [float(row["keep_prob"]) for row in rows(workdir)]
+            # Linear to 0.9, in float32 whatever the dtype.
+            expected = [0.975, 0.95, 0.925, 0.9]
+            assert keep_probs == pytest.approx(expected, abs=1e-7)
             keras.utils.clear_session()
         accuracy[dtype] = np.mean(runs)
-    # About 97 % of 360 images: the standard error of a run is 0.9 %, seeds
-    # add as much again, and a difference of means of 3 has 0.9 * 2 / 3**.5.
-    assert accuracy["float32"] > 0.93
+    # About 93 % of 357 images: the standard error of a run is 1.4 %, seeds
+    # add as much again, and a difference of means of 3 has 1.4 * 2 / 3**.5.
+    assert accuracy["float32"] > 0.85, accuracy
     for dtype in ("mixed_bfloat16", "mixed_float16"):
-        assert abs(accuracy[dtype] - accuracy["float32"]) < 4 * 0.0104, accuracy
+        assert abs(accuracy[dtype] - accuracy["float32"]) < 4 * 0.016, accuracy
 
 
 @pytest.mark.tensorflow_only
