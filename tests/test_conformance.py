@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from goldens import DEFAULT_SUITE, GOLDENS
 
+from goldens import DEFAULT_SUITE, GOLDENS
 from keras_dropblock.layers import dropblock_layers
 
 # Run in whole by `make test-backends` too, the slow ones included.
