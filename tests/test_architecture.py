@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "backup": {"files", "workdir"},
     "stopping": {"backup"},
     "loop": {"analysis", "callbacks", "layers", "schedules", "stopping"},
-    "models": {"layers"},
+    "models": {"data", "files", "layers", "recipes"},
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
