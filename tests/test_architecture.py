@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "loop": {"analysis", "callbacks", "layers", "schedules", "stopping"},
     "models": {"data", "files", "layers", "recipes"},
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
+    "predicting": {"data"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
     "assembly": {"data", "layers", "models", "optimizers", "recipes"},
