@@ -33,9 +33,15 @@ MAY_IMPORT = {
         *("analysis", "data", "files", "fitting", "grids", "recipes"),
         "workdir",
     },
+    "finished": {"recipes", "workdir"},
+    "publishing": {
+        *("analysis", "assembly", "files", "finished", "fitting", "models"),
+        "workdir",
+    },
     "cli": {
         *("analysis", "backup", "cli", "data", "exporting", "files"),
-        *("fitting", "grids", "recipes", "stopping", "sweeping", "workdir"),
+        *("fitting", "grids", "models", "publishing", "recipes", "stopping"),
+        *("sweeping", "workdir"),
     },
 }
 KERAS_FREE = ("files", "schedules", "recipes", "grids")

@@ -41,6 +41,8 @@ def _outcome(error):
     from keras_dropblock.backup import NotFiniteError
     from keras_dropblock.data import DataError
     from keras_dropblock.exporting import ExportError
+    from keras_dropblock.models.weights import WeightsError
+    from keras_dropblock.publishing import PublishError
     from keras_dropblock.recipes import RecipeError
     from keras_dropblock.stopping import Interrupted
     from keras_dropblock.workdir import WorkdirError
@@ -50,7 +52,8 @@ def _outcome(error):
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT, "Stopped at once by Ctrl-C."
     for code, kinds in (
-        (2, (DataError, ExportError, RecipeError, WorkdirError)),
+        (2, (DataError, ExportError, PublishError, RecipeError)),
+        (2, (WeightsError, WorkdirError)),
         (3, NotFiniteError),
         (4, OSError),
     ):
