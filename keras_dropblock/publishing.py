@@ -7,7 +7,6 @@ import pathlib
 import re
 import shutil
 
-import keras
 import numpy as np
 
 from keras_dropblock import assembly, files, finished, fitting
@@ -42,7 +41,8 @@ def publish(workdirs, checkout, *, name=None, in_wheel=False, url=None):
         in_wheel: whether the weights travel in the package itself, up to
             2 MB. Else they go to `saved_models/<name>`, up to 25 MB.
         url: from where weights are fetched that are not there, or None. With
-            one, they may be larger, and go nowhere: upload them yourself.
+            one, they may be larger, and then stay beside the first run, as
+            `<name>.weights.h5`: upload that.
 
     Returns:
         Path of the card's folder.
@@ -56,18 +56,25 @@ def publish(workdirs, checkout, *, name=None, in_wheel=False, url=None):
     checkout = pathlib.Path(checkout)
     runs = finished.read(workdirs)
     name = _checked_name(name, runs[0].recipe)
-    _check_room(checkout, name, runs[0], in_wheel, url)
+    _check_room(checkout, name)
     folder = checkout / "models" / name
     temporary = folder.with_name(f".{os.getpid()}.{name}")
     temporary.mkdir()
     try:
-        metrics = _write_card(temporary, name, runs, url)
-        _place_weights(checkout, name, runs[0], in_wheel)
+        model = fitting.load_run(runs[0].workdir)[0]
+        file = temporary / "model.weights.h5"
+        model.save_weights(file)  # without the optimizer's state
+        place = _place(checkout, name, file.stat().st_size, in_wheel, url)
+        place = place or runs[0].workdir / f"{name}.weights.h5"
+        _write_card(temporary, name, runs, model, url)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(place) as written:
+            shutil.move(file, written)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     refresh(checkout)
-    _tell_recipe(checkout, metrics["name"])
+    _tell_recipe(checkout, name)
     return folder
 
 
@@ -106,7 +113,7 @@ def _checked_name(name, recipe):
     return name
 
 
-def _check_room(checkout, name, run, in_wheel, url):
+def _check_room(checkout, name):
     if not (checkout / REGISTRY).is_file():
         raise PublishError(
             f"`checkout` must be the root of a checkout of keras_dropblock. "
@@ -117,7 +124,10 @@ def _check_room(checkout, name, run, in_wheel, url):
             f"models/{name} is there already. Publish under another name; or, "
             "if nobody has used it yet, remove that folder and its weights."
         )
-    size = (run.workdir / "model.weights.h5").stat().st_size
+
+
+def _place(checkout, name, size, in_wheel, url):
+    """Path for the weights; None if they are to be uploaded."""
     limit, where = (IN_WHEEL, "wheel") if in_wheel else (IN_GIT, "repository")
     if size > limit and (in_wheel or url is None):
         raise PublishError(
@@ -125,52 +135,52 @@ def _check_room(checkout, name, run, in_wheel, url):
             f"the {where} takes. Publish them "
             f"{'without in_wheel' if in_wheel else 'with a URL'}."
         )
+    if in_wheel:
+        folder = checkout / REGISTRY.parent / weights.PACKAGED.name
+        return folder / f"{name}.weights.h5"
+    if size <= IN_GIT:
+        return checkout / "saved_models" / name / "model.weights.h5"
+    return None
 
 
-def _write_card(folder, name, runs, url):
-    """Write all of `models/<name>/` into a folder; return the metrics."""
-    first = runs[0]
-    model, recipe, _ = fitting.load_run(first.workdir)
-    splits = assembly.load(recipe)
-    batches = assembly.batches(recipe, splits, "test")
+def _write_card(folder, name, runs, model, url):
+    """Write all of `models/<name>/` into a folder that has the weights."""
+    first, file = runs[0], folder / "model.weights.h5"
+    splits = assembly.load(first.recipe)
+    batches = assembly.batches(first.recipe, splits, "test")
     logits = model.predict(batches, verbose=0)
     _check_scores(first, scores(logits, batches.labels))
-    metrics = (
-        {"name": name}
-        | finished.summary(runs)
-        | {
-            "parameters": parameters(model),
-            "weights": {
-                "seed": first.recipe.seed,
-                "sha256": weights.digest(first.workdir / "model.weights.h5"),
-                "bytes": (first.workdir / "model.weights.h5").stat().st_size,
-                "url": url,
-            },
-            "test": {
-                "images": first.info["test_images"],
-                "sha256": test_digest(splits),
-            },
-        }
-    )
-    recipe = finished.portable(recipe)
+    metrics = {
+        "name": name,
+        "parameters": parameters(model),
+        **finished.summary(runs),
+        "weights": {
+            "seed": first.recipe.seed,
+            "sha256": weights.digest(file),
+            "bytes": file.stat().st_size,
+            "url": url,
+        },
+        "test": {"images": batches.count, "sha256": test_digest(splits)},
+    }
+    recipe = finished.portable(first.recipe)
     recipe.write(folder / "recipe.toml")
     write_json(folder / "metrics.json", metrics)
     page = pages.card_page(metrics, recipe)
     files.write_text(folder / "README.md", page)
     plots.training_curves(first.workdir / "history.csv", folder / "curves.png")
-    names = metrics["class_names"]
-    matrix = confusion.confusion_matrix(
-        batches.labels, logits.argmax(1), len(names)
-    )
+    _draw(folder, model, batches, logits.argmax(1), metrics["class_names"])
+
+
+def _draw(folder, model, batches, predicted, names):
+    matrix = confusion.confusion_matrix(batches.labels, predicted, len(names))
     confusion.draw(matrix, names, folder / "confusion.png")
-    images, labels = batches.read(0)
-    chosen = np.sort(np.unique(labels, return_index=True)[1])[:8]
+    images, labels = map(np.asarray, batches.read(0))
+    _, firsts = np.unique(labels, return_index=True)  # of each class
+    chosen = np.sort(firsts)[:8]
     cam.draw(
-        *(model, batches.normalise, np.asarray(images)[chosen]),
-        *(np.asarray(labels)[chosen], names, folder / "cam.png"),
+        *(model, batches.normalise, images[chosen], labels[chosen], names),
+        folder / "cam.png",
     )
-    keras.utils.clear_session()
-    return metrics
 
 
 def _check_scores(run, found):
@@ -190,20 +200,6 @@ def test_digest(splits):
     digest = hashlib.sha256(np.ascontiguousarray(splits.x_test))
     digest.update(np.ascontiguousarray(splits.y_test, "<i8"))
     return digest.hexdigest()
-
-
-def _place_weights(checkout, name, run, in_wheel):
-    source = run.workdir / "model.weights.h5"
-    if in_wheel:
-        folder = checkout / REGISTRY.parent / weights.PACKAGED.name
-        path = folder / f"{name}.weights.h5"
-    elif source.stat().st_size <= IN_GIT:
-        path = checkout / "saved_models" / name / "model.weights.h5"
-    else:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 def _tell_recipe(checkout, name):

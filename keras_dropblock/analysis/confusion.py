@@ -46,5 +46,5 @@ def draw(matrix, class_names, path):
                 **{"ha": "center", "va": "center", "fontsize": 8},
                 color="white" if value > 60 else "black",
             )
-    figure.colorbar(image, ax=axes, label="% of the class")
+    figure.colorbar(image, ax=axes, label="% of the class", shrink=0.8)
     plots.save(figure, path)

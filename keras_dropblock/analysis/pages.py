@@ -1,6 +1,7 @@
 """Markdown of published models: their cards and the table of them all."""
 
 import datetime
+import textwrap
 
 _SCORES = (
     # key, name, factor, digits
@@ -68,11 +69,7 @@ def card_page(card, recipe):
     """
     return f"""# {card["name"]}
 
-{card["model"]} with {card["parameters"]:,} parameters for {card["dataset"]}:
-images {" x ".join(map(str, card["image_shape"]))}, {len(card["class_names"])} \
-classes. All that decided the training is in
-[recipe.toml](recipe.toml), all numbers of this page are in
-[metrics.json](metrics.json).
+{_what_it_is(card)}
 
 ```
 import keras_dropblock as kdb
@@ -84,12 +81,7 @@ labels, probabilities = kdb.predict_images(model, ["image.png"])
 ## How good
 
 {_scores_table(card)}
-On the {card["test"]["images"]:,} images of the split {recipe.test_split}, \
-after the last epoch, without
-test-time augmentation. {_spread(card)} The published weights are those of
-seed {card["weights"]["seed"]}, the first and not the best. The test set was \
-watched and
-chose nothing.
+{_how_scored(card, recipe)}
 
 ![Confusion matrix](confusion.png)
 
@@ -105,10 +97,34 @@ predicted (red where it is the wrong one); Zhou et al. 2016.*
 {_training(card, recipe)}
 ## What it is not
 
-It knows its {len(card["class_names"])} classes alone and gives any image one \
-of them, with a confidence
-that is calibrated on images like those of its test set at most.
+It gives any image one of its {len(card["class_names"])} classes. How far its
+confidence can be trusted was measured (ECE) on images like those of its test
+set alone.
 """
+
+
+def _what_it_is(card):
+    height, width, channels = card["image_shape"]
+    return textwrap.fill(
+        f"{card['model']} with {card['parameters']:,} parameters for "
+        f"{card['dataset']}: images of {height} x {width} pixels with "
+        f"{channels} {'channels' if channels > 1 else 'channel'}, "
+        f"{len(card['class_names'])} classes. All that decided the training "
+        "is in [recipe.toml](recipe.toml), all numbers of this page are in "
+        "[metrics.json](metrics.json).",
+        80,
+    )
+
+
+def _how_scored(card, recipe):
+    return textwrap.fill(
+        f"On the {card['test']['images']:,} images of the split "
+        f"{recipe.test_split}, after the last epoch, without test-time "
+        f"augmentation. {_spread(card)} The published weights are those of "
+        f"seed {card['weights']['seed']}, the first and not the best. The "
+        "test set was watched and chose nothing.",
+        80,
+    )
 
 
 def _spread(card):
@@ -129,6 +145,8 @@ def _scores_table(card):
 
 def _training(card, recipe):
     training = card["training"]
+    hours = training["hours"]
+    time = f"{hours:.2g} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
     versions = ", ".join(f"{k} {v}" for k, v in training["versions"].items())
     first, last = (
         datetime.datetime.fromisoformat(training[key]).date().isoformat()
@@ -140,8 +158,7 @@ def _training(card, recipe):
         "epochs": f"{recipe.epochs} of {training['images']:,} images",
         "speed": f"{training['images_per_second']:,.0f} images/s in training "
         "(median of the epochs)",
-        "time": f"{training['hours']:.2g} hours a run, of training steps at "
-        "that speed",
+        "time": f"{time} a run, of training steps at that speed",
         "dates": dates,
         "backend": training["backend"],
         "versions": versions,
