@@ -23,7 +23,7 @@ def test_cards_registry_and_tables_tell_the_same():
 def test_weights_in_the_repository_belong_to_cards_and_are_small():
     files = [
         *(ROOT / "saved_models").glob("*/model.weights.h5"),
-        *(ROOT / "keras_dropblock" / "models" / "weights").glob("*.h5"),
+        *(ROOT / "keras_dropblock" / "models" / "published").glob("*.h5"),
     ]
     known = {
         card.metrics["weights"]["bytes"]: name
@@ -48,7 +48,7 @@ def test_git_keeps_published_weights_and_ignores_what_is_exported():
         return result.returncode == 0
 
     assert not ignored("saved_models/net/model.weights.h5")
-    assert not ignored("keras_dropblock/models/weights/net.weights.h5")
+    assert not ignored("keras_dropblock/models/published/net.weights.h5")
     assert ignored("saved_models/net/1/saved_model.pb")
 
 

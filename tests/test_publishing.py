@@ -80,7 +80,7 @@ def checkout(tmp_path, monkeypatch):
     registry = root / "keras_dropblock" / "models" / "published.json"
     registry.write_text("{}")
     monkeypatch.setattr(cards, "REGISTRY", registry)
-    monkeypatch.setattr(weights, "PACKAGED", registry.with_name("weights"))
+    monkeypatch.setattr(weights, "PACKAGED", registry.with_name("published"))
     monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(root / "saved_models"))
     return root
 
@@ -335,8 +335,21 @@ def test_the_command_publishes_or_says_why_not(npz, tmp_path, checkout):
             text=True,
         )
 
-    done = publish(f"--run={run}", f"--name={NAME}", "--in_wheel")
+    done = publish(f"--run={run}", f"--name={NAME}")
     assert f"Card: {checkout / 'models' / NAME / 'README.md'}" in done.stdout
+    evaluated = subprocess.run(
+        [
+            *(sys.executable, root / "training" / "evaluate.py"),
+            f"--model={checkout / 'models' / NAME}",
+        ],
+        cwd=pathlib.Path(npz).parent,  # of no other folder does a card tell
+        capture_output=True,
+        text=True,
+    )
+    scores = json.loads((run / "metrics.json").read_text())
+    assert json.loads(evaluated.stdout) == pytest.approx(scores, abs=1e-4), (
+        evaluated.stderr
+    )
     again = publish(f"--run={run}")
     assert again.returncode == 2 and "Traceback" not in again.stderr
     assert "error: models/wrn_10_1_quadrants" in again.stderr

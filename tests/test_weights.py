@@ -115,7 +115,7 @@ def test_the_checkouts_saved_models_are_among_the_places():
         weights.find("net", **PUBLISHED)
     for place in (
         ROOT / "saved_models" / "net" / "model.weights.h5",
-        ROOT / "keras_dropblock" / "models" / "weights" / "net.weights.h5",
+        ROOT / "keras_dropblock" / "models" / "published" / "net.weights.h5",
     ):
         assert str(place) in str(error.value)
     assert "no URL is known" in str(error.value)

@@ -10,7 +10,7 @@ def run(command):
     """Run a command; what the user can mend is one line, not a traceback."""
     flag_values = flags.FLAGS
     module = sys.modules[command.__module__]
-    shared = (f"{__name__}.recipe", f"{__name__}.workdir")
+    shared = [f"{__name__}.{x}" for x in ("recipe", "trained", "workdir")]
     for name in (command.__module__, *shared):
         # Else --help would list only what the script itself defines: nothing.
         for flag in flag_values.get_flags_for_module(name):

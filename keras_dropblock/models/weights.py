@@ -11,7 +11,7 @@ import urllib.request
 
 from keras_dropblock import files
 
-PACKAGED = pathlib.Path(__file__).parent / "weights"
+PACKAGED = pathlib.Path(__file__).with_name("published")
 _SECONDS = 30  # without a byte, until a server is given up
 _CHUNK = 1 << 16
 _one_download = threading.Lock()  # temporary names tell processes apart only
