@@ -42,7 +42,7 @@ def draw(matrix, class_names, path):
         axes.set_yticks(range(classes), class_names)
         for (i, j), value in np.ndenumerate(share):
             axes.text(
-                *(j, i, f"{value:.0f}" if value >= 0.5 else ""),
+                *(j, i, f"{value:.0f}" if value > 0.5 else ""),
                 **{"ha": "center", "va": "center", "fontsize": 8},
                 color="white" if value > 60 else "black",
             )
