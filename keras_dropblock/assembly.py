@@ -10,7 +10,7 @@ import keras
 
 from keras_dropblock import data
 from keras_dropblock.layers.convolution import synchronize_norms
-from keras_dropblock.models import from_notation
+from keras_dropblock.models import from_recipe
 from keras_dropblock.optimizers import (
     SGD,
     couple_weight_decay,
@@ -205,20 +205,8 @@ def _check_mirrored(recipe):
 
 def build(recipe, image_shape, num_classes):
     """The recipe's network, with its regularisers."""
-    options = (
-        *("dropout", "spatial_dropout", "survival_prob", "keep_prob"),
-        *("block_size", "dropblock_groups", "dropblock_skip"),
-    )
-    arguments = {option: getattr(recipe, option) for option in options}
-    if recipe.zero_init:  # an argument of post-activation ResNets alone
-        arguments["zero_init"] = True
     try:
-        return from_notation(
-            recipe.model,
-            input_shape=image_shape,
-            num_classes=num_classes,
-            **arguments,
-        )
+        return from_recipe(recipe, image_shape, num_classes)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"`model` {recipe.model}: {error}") from error
 

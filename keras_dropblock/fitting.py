@@ -115,11 +115,16 @@ def evaluate(workdir, split="test"):
     Returns:
         A dict: see `analysis.scores.scores`.
     """
+    model, recipe, _ = load_run(workdir)
+    return evaluate_model(model, recipe, split)
+
+
+def evaluate_model(model, recipe, split="test"):
+    """Score a trained model on the data of a recipe: see `evaluate`."""
     if split not in ("test", "train"):
         raise ValueError(
             f"`split` must be test or train. Received: split={split!r}."
         )
-    model, recipe, _ = load_run(workdir)
     return _score(model, assembly.batches(recipe, assembly.load(recipe), split))
 
 

@@ -19,9 +19,10 @@ MAY_IMPORT = {
     "backup": {"files", "workdir"},
     "stopping": {"backup"},
     "loop": {"analysis", "callbacks", "layers", "schedules", "stopping"},
-    "models": {"layers"},
+    "models": {"data", "files", "layers", "recipes"},
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "files", "layers"},
+    "predicting": {"data"},
     "workdir": {"files", "recipes"},
     "assembly": {"data", "layers", "models", "optimizers", "recipes"},
     "fitting": {
@@ -32,9 +33,15 @@ MAY_IMPORT = {
         *("analysis", "data", "files", "fitting", "grids", "recipes"),
         "workdir",
     },
+    "finished": {"recipes", "workdir"},
+    "publishing": {
+        *("analysis", "assembly", "files", "finished", "fitting", "models"),
+        "workdir",
+    },
     "cli": {
         *("analysis", "backup", "cli", "data", "exporting", "files"),
-        *("fitting", "grids", "recipes", "stopping", "sweeping", "workdir"),
+        *("fitting", "grids", "models", "publishing", "recipes", "stopping"),
+        *("sweeping", "workdir"),
     },
 }
 KERAS_FREE = ("files", "schedules", "recipes", "grids")

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -66,6 +67,26 @@ def test_the_list_names_networks_sizes_and_recipes(tmp_path):
     row = page.read_text().splitlines()[4]
     assert row.startswith("| WRN-16-4 | 32 x 32 | 2,748,890 | 0.393 G | wrn_")
     assert "wrn_16_4_cifar10_dropblock, wrn_16_4_cifar10_dropout" in row
+
+
+@pytest.mark.parametrize(
+    "workdir, model, message",
+    [
+        (None, None, "one of the two"),
+        ("a", "b", "one of the two"),
+        (None, "nothing_like_it", "Received: 'nothing_like_it'"),
+        ("nothing_like_it", None, "is no work directory"),
+    ],
+)
+def test_a_trained_model_is_a_run_or_a_published_one(
+    workdir, model, message, monkeypatch
+):
+    from keras_dropblock.cli import trained
+
+    for flag, value in (("WORKDIR", workdir), ("_MODEL", model)):
+        monkeypatch.setattr(trained, flag, types.SimpleNamespace(value=value))
+    with pytest.raises(ValueError, match=message):
+        trained.load()
 
 
 @pytest.mark.parametrize("door", ["train", "evaluate", "export"])

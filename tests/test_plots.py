@@ -64,7 +64,7 @@ def drawn(monkeypatch):
     """What would be saved: the figure, for its cells to be read."""
     figures = []
     monkeypatch.setattr(
-        plots, "_save", lambda figure, path: figures.append(figure)
+        plots, "save", lambda figure, path: figures.append(figure)
     )
 
     def draw(table):

@@ -13,8 +13,16 @@ def main(path):
         sys.exit(f"{path} holds more than keras_dropblock: {sorted(roots)}")
     needed = ["__init__", "layers/masks", "models/wide_resnet", "cli/train"]
     missing = [x for x in needed if f"keras_dropblock/{x}.py" not in names]
+    registry = "keras_dropblock/models/published.json"
+    missing += [registry] if registry not in names else []
     if missing or f"{info}/entry_points.txt" not in names:
         sys.exit(f"{path} lacks {missing or 'entry_points.txt'}")
+    # What else lies beside the code is published weights, 2 MB at most.
+    weights = [x for x in zipfile.ZipFile(path).infolist() if x.file_size > 1e5]
+    if any(".weights.h5" not in x.filename for x in weights) or (
+        sum(x.file_size for x in weights) > 2e6
+    ):
+        sys.exit(f"{path} has large files: {[x.filename for x in weights]}")
     print(f"{len(names)} files, keras_dropblock alone")
 
 

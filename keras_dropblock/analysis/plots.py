@@ -56,7 +56,7 @@ def training_curves(history_csv, path):
         if logarithmic and any(max(values) > 0 for values in lines.values()):
             axes.set_yscale("log")
             _label_in_full(axes.yaxis)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _label_in_full(axis):
@@ -129,7 +129,7 @@ def dropblock_masks(
         grid[0], ["image", f"{group}, one channel", *dropped], strict=True
     ):
         axes.set_title(title, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def sweep_map(table, path, title):
@@ -173,7 +173,7 @@ def sweep_map(table, path, title):
         f"mean ± std of {table.seeds} seeds" if table.seeds > 1 else "1 seed"
     )
     figure.suptitle(f"{title}\naccuracy, %, {seeds}", fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _colours(table):
@@ -241,6 +241,6 @@ def _cell_text(row, table):
     return "\n".join(lines)
 
 
-def _save(figure, path):
+def save(figure, path):
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)

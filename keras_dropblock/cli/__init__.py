@@ -10,7 +10,7 @@ def run(command):
     """Run a command; what the user can mend is one line, not a traceback."""
     flag_values = flags.FLAGS
     module = sys.modules[command.__module__]
-    shared = (f"{__name__}.recipe", f"{__name__}.workdir")
+    shared = [f"{__name__}.{x}" for x in ("recipe", "trained", "workdir")]
     for name in (command.__module__, *shared):
         # Else --help would list only what the script itself defines: nothing.
         for flag in flag_values.get_flags_for_module(name):
@@ -41,6 +41,8 @@ def _outcome(error):
     from keras_dropblock.backup import NotFiniteError
     from keras_dropblock.data import DataError
     from keras_dropblock.exporting import DifferenceError, ExportError
+    from keras_dropblock.models.weights import WeightsError
+    from keras_dropblock.publishing import PublishError
     from keras_dropblock.recipes import RecipeError
     from keras_dropblock.stopping import Interrupted
     from keras_dropblock.workdir import WorkdirError
@@ -50,8 +52,8 @@ def _outcome(error):
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT, "Stopped at once by Ctrl-C."
     for code, kinds in (
-        (2, (DataError, ExportError, RecipeError, WorkdirError)),
-        (2, DifferenceError),
+        (2, (DataError, DifferenceError, ExportError, PublishError)),
+        (2, (RecipeError, WeightsError, WorkdirError)),
         (3, NotFiniteError),
         (4, OSError),
     ):

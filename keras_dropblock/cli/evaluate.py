@@ -1,11 +1,14 @@
-"""keras-dropblock-evaluate: score a run on its test or training images."""
+"""keras-dropblock-evaluate: score a run, or a published model.
+
+It is scored on the test or training images of its recipe's data set.
+"""
 
 import json
 
 from absl import flags
 
 from keras_dropblock import cli
-from keras_dropblock.cli.workdir import WORKDIR
+from keras_dropblock.cli import trained
 
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "train"], "Which images to score."
@@ -15,7 +18,9 @@ _SPLIT = flags.DEFINE_enum(
 def evaluate():
     from keras_dropblock import fitting
 
-    print(json.dumps(fitting.evaluate(WORKDIR.value, _SPLIT.value), indent=2))
+    model, recipe, _ = trained.load()
+    scores = fitting.evaluate_model(model, recipe, _SPLIT.value)
+    print(json.dumps(scores, indent=2))
 
 
 def main():

@@ -1,4 +1,4 @@
-"""keras-dropblock-export: a run's network, for other programs.
+"""keras-dropblock-export: a network of a run, or a published one, to a file.
 
 Formats, each compared with the network before it is kept: `saved_model`, in
 the layout of TensorFlow Serving; `onnx`; `litert`; `litert_int8`, whose
@@ -8,7 +8,7 @@ accuracy on test images is printed beside the network's own.
 from absl import flags
 
 from keras_dropblock import cli
-from keras_dropblock.cli.workdir import WORKDIR
+from keras_dropblock.cli import trained
 
 _OUT = flags.DEFINE_string(
     "out",
@@ -53,16 +53,9 @@ _MOST_LOST = flags.DEFINE_float(
 
 
 def export():
-    from keras_dropblock import fitting
-
-    model, recipe, info = fitting.load_run(WORKDIR.value)
-    write(model, recipe, info["class_names"])
-
-
-def write(model, recipe, labels):
-    """Write a network, wherever it comes from, in the format of the flags."""
     from keras_dropblock import data, exporting, fitting
 
+    model, recipe, labels = trained.load()
     normalise = data.Normalise(recipe.mean, recipe.std)
     arguments = (model, _OUT.value, normalise)
     shared = {"labels": labels, "recipe": recipe}

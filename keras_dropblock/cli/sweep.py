@@ -30,6 +30,7 @@ _SEEDS = flags.DEFINE_integer(
     "Runs of each combination; their seeds count from the recipe's.",
     lower_bound=1,
 )
+flags.mark_flag_as_required(WORKDIR.name)
 
 
 def sweep():

@@ -23,6 +23,7 @@ _BACKUP_MINUTES = flags.DEFINE_float(
     "is made after every epoch too. It does not change the result.",
     lower_bound=0.0,
 )
+flags.mark_flag_as_required(WORKDIR.name)
 
 
 def train():

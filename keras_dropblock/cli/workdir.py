@@ -7,5 +7,4 @@ WORKDIR = flags.DEFINE_string(
     None,
     "Folder of the run, or of a sweep's runs. To train on the same one again "
     "resumes.",
-    required=True,
 )

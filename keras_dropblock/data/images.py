@@ -6,19 +6,22 @@ AREA = (0.08, 1.0)
 ASPECT_RATIO = (3 / 4, 4 / 3)
 
 
-def decode(encoded):
+def decode(encoded, channels=3):
     """Decode an image file.
 
     Args:
         encoded: scalar string tensor, a JPEG, PNG, GIF or BMP file.
+        channels: 3, or 1 for the grey levels of a JPEG or PNG file.
 
     Returns:
-        uint8 tensor (height, width, 3). Grey levels and CMYK become RGB,
-        transparency is left out, of a GIF the first picture is taken.
+        uint8 tensor (height, width, channels). Grey levels and CMYK become
+        RGB, transparency is left out, of a GIF the first picture is taken.
     """
     import tensorflow as tf
 
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.io.decode_image(
+        encoded, channels=channels, expand_animations=False
+    )
 
 
 def fit_to_size(image, size, central_part=1.0):

@@ -1,10 +1,14 @@
 """What the builders share: the options of groups and blocks."""
 
+import os
+
 import keras
 
 from keras_dropblock.layers import masks
 from keras_dropblock.layers.dropblock import check_keep_prob
 from keras_dropblock.layers.dropout import survival_probs
+from keras_dropblock.models import cards
+from keras_dropblock.models.weights import WeightsError
 
 
 def residual_groups(
@@ -88,12 +92,13 @@ def check_int(argument, value):
         )
 
 
-def classifier(inputs, x, num_classes, *, name, weights):
+def classifier(inputs, x, num_classes, *, name, weights, notation):
     """A model with global average pooling and a dense layer on its last map.
 
     The kernel starts from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), Torch's default
     for linear layers; float32, so that the loss is exact under mixed
-    precision.
+    precision. `weights`: see `WRN`; `notation` is the network's, by which
+    published ones are found.
     """
     check_int("num_classes", num_classes)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
@@ -106,6 +111,25 @@ def classifier(inputs, x, num_classes, *, name, weights):
         name="logits",
     )(x)
     model = keras.Model(inputs, logits, name=name)
-    if weights is not None:
+    if weights is None:
+        return model
+    if os.path.exists(weights) or str(weights).endswith(".weights.h5"):
         model.load_weights(weights)
+    else:
+        _load_published(model, cards.of_network(weights, notation))
     return model
+
+
+def _load_published(model, card):
+    for what, received, published in (
+        ("classes", model.output.shape[-1], len(card.class_names)),
+        ("channels", model.input.shape[-1], card.image_shape[-1]),
+    ):
+        if received != published:
+            raise WeightsError(
+                f"The weights of {card.name} are for {published} {what}. "
+                f"Received: {received}. To fine-tune them load the model as it "
+                "is, and put a layer of your own on one of its features."
+            )
+    model.load_weights(card.find_weights())
+    model.card = card

@@ -47,6 +47,23 @@ def from_notation(notation, **arguments):
     )
 
 
+def from_recipe(recipe, image_shape, num_classes):
+    """The network of a `Recipe`, with its regularisers."""
+    options = (
+        *("dropout", "spatial_dropout", "survival_prob", "keep_prob"),
+        *("block_size", "dropblock_groups", "dropblock_skip"),
+    )
+    arguments = {option: getattr(recipe, option) for option in options}
+    if recipe.zero_init:  # an argument of post-activation ResNets alone
+        arguments["zero_init"] = True
+    return from_notation(
+        recipe.model,
+        input_shape=image_shape,
+        num_classes=num_classes,
+        **arguments,
+    )
+
+
 def _wrn(depth, width, block, **arguments):
     if block is None:
         return WRN(int(depth), int(width), **arguments)

@@ -89,4 +89,9 @@ def PreActResNet(
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
     name = name or f"preact_resnet_{depth}"
-    return classifier(inputs, x, num_classes, name=name, weights=weights)
+    return classifier(
+        *(inputs, x, num_classes),
+        name=name,
+        weights=weights,
+        notation=f"PreActResNet-{depth}",
+    )

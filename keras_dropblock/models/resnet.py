@@ -59,7 +59,7 @@ def ResNet(
         dropblock_skip: whether it stands on the shortcuts too, or in the
             conv branches alone.
         zero_init: whether the last BN of each block starts with gamma 0.
-        weights: path of a `.weights.h5` file of this network, or None.
+        weights: see `WRN`.
         name: name of the model, or None for one like `resnet_50_2`.
 
     Returns:
@@ -124,7 +124,15 @@ def ResNet(
     if name is None:
         name = f"resnet_{depth}" + (f"_{width:g}" if width != 1 else "")
         name = name.replace(".", "p")
-    return classifier(inputs, x, num_classes, name=name, weights=weights)
+    notation = f"ResNet-{depth}" + (f"-{width:g}" if width != 1 else "")
+    if bottleneck and width != 1:
+        notation = f"WRN-{depth}-{width:g}-bottleneck"
+    return classifier(
+        *(inputs, x, num_classes),
+        name=name,
+        weights=weights,
+        notation=notation,
+    )
 
 
 def CifarResNet(
@@ -192,4 +200,9 @@ def CifarResNet(
         survival_prob=survival_prob,
     )
     name = name or f"cifar_resnet_{depth}"
-    return classifier(inputs, x, num_classes, name=name, weights=weights)
+    return classifier(
+        *(inputs, x, num_classes),
+        name=name,
+        weights=weights,
+        notation=f"CifarResNet-{depth}",
+    )

@@ -56,7 +56,8 @@ def WRN(
         dropblock_skip: whether it stands on the shortcuts too, or in the
             conv branches alone.
         weights: path of a `.weights.h5` file of this network, with or without
-            DropBlock, or None.
+            DropBlock; the data set that published weights of it are of, such
+            as `"cifar10"`, or their full name (`published()`); or None.
         name: name of the model, or None for `wrn_depth_width`.
 
     Returns:
@@ -102,7 +103,13 @@ def WRN(
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
     name = name or f"wrn_{depth}_{width}"
-    return classifier(inputs, x, num_classes, name=name, weights=weights)
+    return classifier(
+        *(inputs, x, num_classes),
+        name=name,
+        weights=weights,
+        notation=f"WRN-{depth}-{width}"
+        + (f"-{block}" if block != "B(3,3)" else ""),
+    )
 
 
 # The blocks of the paper's table 2; those of its table 3 are 3s alone.

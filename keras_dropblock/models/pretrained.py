@@ -1,0 +1,127 @@
+"""Trained models by name, folder or address."""
+
+import os
+import pathlib
+
+import keras
+
+from keras_dropblock.models import cards, weights
+from keras_dropblock.models.notation import from_recipe
+
+
+def load(source, *, folder=None):
+    """Load a trained model.
+
+    Of this package's own models the result has the attribute `card`: class
+    names, preprocessing, recipe and scores, see `cards.Card`. Weights of
+    published models are used only if their SHA-256 is the published one. The
+    card belongs to the model in memory: Keras saves no such attribute.
+
+    Args:
+        source: one of
+
+            - a name among `published()`,
+            - a folder: `models/<name>` of a checkout, or a copy with
+              `model.weights.h5` in it; the work directory of a run; or what
+              Keras saved with `zipped=False`,
+            - a `.keras` file,
+            - a URL, `https://.../<name>`, below which lie the `recipe.toml`
+              and `metrics.json` of a card and `model.weights.h5`,
+            - `hf://owner/name`: `keras.saving.load_model`'s work alone; it
+              downloads the repository with huggingface_hub, which must be
+              installed, and builds what its config.json says,
+            - `kaggle://owner/model/keras/variation`: Keras itself knows
+              no such handle. kagglehub downloads it, as for KerasHub, and
+              must be installed; its folder is then read as one of the above.
+
+        folder: where the weights of a published model are looked for first,
+            as `<folder>/<name>/model.weights.h5`. Then come the places of
+            `weights.find`.
+
+    Returns:
+        A `keras.Model` that gives logits, not compiled.
+
+    Raises:
+        weights.WeightsError: if there is no such model, or its weights are
+            not there or not the published ones.
+
+    Example:
+        >>> model = load("wrn_16_1_cifar10_dropblock")
+        >>> model.card.class_names[3]
+        'cat'
+    """
+    source = os.fspath(source)
+    scheme, separator, address = source.partition("://")
+    if scheme == "hf" and separator:
+        return keras.saving.load_model(source, compile=False)
+    if scheme == "kaggle" and separator:
+        return _from_folder(_kaggle(address), folder)
+    if scheme in ("http", "https") and separator:
+        return _from_url(source.rstrip("/"), folder)
+    path = pathlib.Path(source)
+    if path.is_dir() and (os.sep in source or source not in cards.published()):
+        return _from_folder(path, folder)
+    if path.suffix == ".keras" and path.is_file():
+        return keras.saving.load_model(path, compile=False)
+    card = cards.by_name(source)
+    return build(card, card.find_weights(folder))
+
+
+def build(card, path):
+    """The network of a card with the weights of a file."""
+    model = from_recipe(card.recipe, card.image_shape, len(card.class_names))
+    model.load_weights(path)
+    model.card = card
+    return model
+
+
+def _from_folder(path, folder):
+    names = {entry.name for entry in path.iterdir()}
+    if "config.json" in names:
+        return keras.saving.load_model(path, compile=False)
+    if "recipe.toml" not in names or not names & {"run.json", "metrics.json"}:
+        raise weights.WeightsError(
+            "A folder of a model must have recipe.toml with metrics.json (a "
+            "card) or run.json (a work directory), or config.json (saved by "
+            f"Keras). Received: {path}, which has "
+            f"{', '.join(sorted(names)) or 'nothing'}."
+        )
+    card = cards.Card.from_folder(path)
+    file = path / "model.weights.h5"
+    if file.is_file():
+        if card.metrics:
+            weights.check(file, card.metrics["weights"]["sha256"])
+        return build(card, file)
+    if not card.metrics:
+        raise weights.WeightsError(
+            f"{path} is the work directory of a run without a finished epoch: "
+            "it has no model.weights.h5."
+        )
+    return build(card, card.find_weights(folder))
+
+
+def _from_url(url, folder):
+    """A card at a URL; its weights come by the cache, as others do."""
+    texts = [
+        b"".join(weights.chunks(f"{url}/{name}")).decode("utf-8")
+        for name in ("metrics.json", "recipe.toml")
+    ]
+    try:
+        card = cards.Card.from_texts(*texts)
+        card.metrics["weights"]["url"] = f"{url}/model.weights.h5"
+    except (KeyError, TypeError, ValueError) as error:
+        raise weights.WeightsError(
+            f"{url} must have the metrics.json and recipe.toml of a published "
+            f"model. They cannot be read: {error!r}."
+        ) from error
+    return build(card, card.find_weights(folder))
+
+
+def _kaggle(handle):
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise ImportError(
+            "Handles kaggle:// need kagglehub. Run: pip install kagglehub"
+        ) from error
+    return pathlib.Path(kagglehub.model_download(handle))

@@ -1,0 +1,47 @@
+"""Class activation maps and confusion, from which cards are drawn."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock import data, models
+from keras_dropblock.analysis import cam, confusion
+
+
+@pytest.mark.parametrize(
+    "model, side",
+    [
+        (lambda: models.WRN(10, 1, input_shape=(16, 24, 3)), (4, 6)),
+        (lambda: models.CifarResNet(8, input_shape=(16, 24, 3)), (4, 6)),
+    ],
+)
+def test_the_mean_of_a_map_and_the_bias_are_the_logit(model, side):
+    model = model()
+    model.get_layer("logits").bias.assign(np.arange(10) / 10)
+    images = np.random.default_rng(0).normal(size=(3, 16, 24, 3))
+    logits = keras.ops.convert_to_numpy(model(images))
+    for classes in ([0, 0, 0], [7, 2, 9]):
+        maps = cam.class_activation_maps(model, images, classes)
+        assert maps.shape == (3, *side)
+        means = maps.mean((1, 2)) + np.array(classes) / 10
+        assert np.allclose(means, logits[range(3), classes], atol=1e-4)
+
+
+def test_confusion_counts_true_rows_and_predicted_columns():
+    matrix = confusion.confusion_matrix([0, 0, 1, 2, 2], [0, 1, 1, 0, 2], 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+
+
+@pytest.mark.parametrize("classes, channels", [(4, 1), (30, 3)])
+def test_pictures_are_drawn(tmp_path, classes, channels):
+    shape = (16, 16, channels)
+    model = models.WRN(10, 1, num_classes=classes, input_shape=shape)
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")
+    normalise = data.Normalise((0.0,) * channels, (255.0,) * channels)
+    names = [f"class {i}" for i in range(classes)]
+    cam.draw(model, normalise, images, [0, 1], names, tmp_path / "cam.png")
+    matrix = np.eye(classes, dtype=int)
+    confusion.draw(matrix, names, tmp_path / "confusion.png")
+    for name in ("cam", "confusion"):
+        content = (tmp_path / f"{name}.png").read_bytes()
+        assert content.startswith(b"\x89PNG") and len(content) > 3000

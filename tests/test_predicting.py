@@ -1,0 +1,136 @@
+"""Images by path or array: the labels that the served model gives."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock import exporting, models, predict_images, predicting
+from keras_dropblock.models.cards import Card
+from keras_dropblock.recipes import Recipe
+
+CLASSES = ("north", "east", "south", "west")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(3)
+    model = models.WRN(10, 1, num_classes=4, input_shape=(16, 24, 3))
+    recipe = Recipe(mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7))
+    model.card = Card("toy", recipe, (16, 24, 3), CLASSES, {})
+    return model
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (5, 4, 6, 3), "uint8")
+    return coarse.repeat(4, 1).repeat(4, 2)
+
+
+@pytest.fixture
+def files(images, tmp_path):
+    """The images as files of other sizes: JPEG and PNG, colour and grey."""
+    tf = pytest.importorskip("tensorflow")
+    paths = []
+    for i, image in enumerate(images):
+        large = image.repeat(i + 1, 0).repeat(3, 1)
+        content = (
+            tf.io.encode_png(large[..., : 1 if i == 4 else 3])
+            if i % 2 == 0
+            else tf.io.encode_jpeg(large)
+        )
+        paths.append(tmp_path / f"{i}.{('png', 'jpg')[i % 2]}")
+        paths[-1].write_bytes(content.numpy())
+    return paths
+
+
+def probabilities(model, images):
+    logits = model.predict(model.card.normalise(images), verbose=0)
+    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+
+
+def test_arrays_get_the_models_probabilities_and_names(
+    model, images, monkeypatch
+):
+    # More images than go at once, and without TensorFlow's help.
+    monkeypatch.setattr(predicting, "_AT_ONCE", 2)
+    monkeypatch.setattr(predicting, "tensorflow", None)
+    labels, found = predict_images(model, images)
+    assert np.allclose(found, probabilities(model, images), atol=1e-6)
+    assert np.allclose(found.sum(1), 1)
+    assert labels == [CLASSES[i] for i in found.argmax(1)]
+    assert np.allclose(predict_images(model, list(images))[1], found)
+
+
+@pytest.mark.tensorflow_only
+def test_files_of_all_sizes_get_what_the_served_model_gives(
+    model, files, tmp_path
+):
+    import tensorflow as tf
+
+    out = exporting.export(model, tmp_path / "out", model.card.normalise)
+    loaded = tf.saved_model.load(str(out))
+    served = loaded.serve_bytes(tf.stack([p.read_bytes() for p in files]))
+    labels, found = predict_images(model, [str(files[0]), *files[1:]])
+    assert np.allclose(found, served, atol=1e-5)
+    assert len(labels) == 5
+
+
+def test_paths_and_arrays_of_any_size_may_be_mixed(model, images, files):
+    taller = images[1].repeat(2, 0)  # its central part is the middle half
+    _, found = predict_images(model, [taller, images[1], files[0]])
+    middle = np.stack([taller[8:24], images[1], images[0]])
+    assert np.allclose(found[:2], probabilities(model, middle)[:2], atol=1e-5)
+    # Three times as wide: the middle third.
+    third = images[0].repeat(3, 1)[:, 24:48]
+    assert np.allclose(
+        found[2], probabilities(model, third[None])[0], atol=1e-5
+    )
+
+
+def test_no_image_is_no_label(model):
+    labels, found = predict_images(model, [])
+    assert labels == [] and found.shape == (0, 4)
+
+
+def test_a_network_for_all_sizes_gets_the_size_it_was_trained_with(
+    model, images
+):
+    free = models.WRN(10, 1, num_classes=4, input_shape=(None, None, 3))
+    free.set_weights(model.get_weights())
+    _, found = predict_images(free, images, card=model.card)
+    assert np.allclose(found, probabilities(model, images), atol=1e-5)
+
+
+def test_what_cannot_be_read_is_named(model, images, files, tmp_path):
+    pages, broken = tmp_path / "page.jpg", tmp_path / "broken.jpg"
+    pages.write_text("<html>")
+    broken.write_bytes(files[1].read_bytes()[:150])
+    for wrong, message in (
+        ([images[0], images[0] / 255.0], "Received at 1: float64"),
+        ([images[0][..., :1]], r"\(height, width, 3\). Received at 0: uint8"),
+        ([None], "Received at 0: NoneType"),
+        ([files[0], pages], "page.jpg must be a whole JPEG or PNG file"),
+        ([broken], "broken.jpg cannot be decoded"),
+        (images[0], "Did you mean a list of this one"),
+        ("cat.png", "Did you mean a list of this one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict_images(model, wrong)
+    with pytest.raises(FileNotFoundError, match="nowhere.png"):
+        predict_images(model, [tmp_path / "nowhere.png"])
+    without = models.WRN(10, 1)
+    with pytest.raises(ValueError, match="must have a card"):
+        predict_images(without, images)
+
+
+def test_without_tensorflow_files_are_refused_plainly(
+    model, files, images, monkeypatch
+):
+    def tensorflow():
+        raise ImportError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(predicting, "tensorflow", tensorflow)
+    assert len(predict_images(model, images)[0]) == 5
+    with pytest.raises(ImportError, match="pip install tensorflow-cpu"):
+        predict_images(model, files)

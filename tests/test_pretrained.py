@@ -1,0 +1,316 @@
+"""Trained models: loaded by name, folder and address, with what they need."""
+
+import http.server
+import json
+import shutil
+import sys
+import threading
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dropblock import data, models
+from keras_dropblock.models import cards, pretrained, weights
+from keras_dropblock.recipes import Recipe
+
+RECIPE = Recipe(
+    model="WRN-10-1",
+    dataset="quadrants",
+    keep_prob=0.8,
+    block_size=3,
+    mean=(125.3, 123.0, 113.9),
+    std=(63.0, 62.1, 66.7),
+)
+NAME = "wrn_10_1_quadrants_dropblock"
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network whose batch norms have seen something."""
+    keras.utils.set_random_seed(1)
+    model = models.from_recipe(RECIPE, (16, 16, 3), 4)
+    images = np.random.default_rng(0).normal(size=(8, 16, 16, 3))
+    model(images.astype("float32"), training=True)
+    return model
+
+
+@pytest.fixture
+def card_folder(model, tmp_path):
+    """`models/<name>`, as publishing writes it, with weights in it."""
+    folder = tmp_path / "cards" / NAME
+    folder.mkdir(parents=True)
+    file = folder / "model.weights.h5"
+    model.save_weights(file)
+    RECIPE.write(folder / "recipe.toml")
+    score = {"mean": 0.75, "std": None}
+    metrics = {
+        "name": NAME,
+        "image_shape": [16, 16, 3],
+        "class_names": ["north", "east", "south", "west"],
+        "parameters": model.count_params(),
+        "n": 1,
+        "scores": dict.fromkeys(("accuracy", "top5", "nll", "ece"), score),
+        "weights": {
+            "sha256": weights.digest(file),
+            "bytes": file.stat().st_size,
+            "url": None,
+        },
+        "more": "that the registry does not have",
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+@pytest.fixture
+def registered(card_folder, tmp_path, monkeypatch):
+    """The registry has the model; its weights are in a folder of models."""
+    card = cards.Card.from_folder(card_folder)
+    registry = tmp_path / "published.json"
+    registry.write_text(json.dumps({NAME: card.entry}))
+    monkeypatch.setattr(cards, "REGISTRY", registry)
+    monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(card_folder.parent))
+    monkeypatch.setenv("KERAS_DROPBLOCK_CACHE", str(tmp_path / "cache"))
+    return card
+
+
+def assert_same(loaded, model):
+    for a, b in zip(values(loaded), values(model), strict=True):
+        assert np.array_equal(a, b)
+
+
+def values(model):
+    """All weights but DropBlock's, which travel in no file."""
+    return [
+        keras.ops.convert_to_numpy(variable)
+        for variable in model.weights
+        if variable.name != "keep_prob"
+    ]
+
+
+def test_a_name_gives_the_model_and_what_travels_with_it(registered, model):
+    loaded = models.load(NAME)
+    assert_same(loaded, model)
+    assert loaded.card.class_names == ("north", "east", "south", "west")
+    assert loaded.card.normalise == data.Normalise(RECIPE.mean, RECIPE.std)
+    assert loaded.card.recipe == RECIPE
+    assert loaded.card.image_shape == (16, 16, 3)
+    dropped = [float(v) for v in loaded.weights if v.name == "keep_prob"]
+    assert min(dropped) == pytest.approx(0.8)
+
+
+def test_the_list_has_scores_and_sizes(registered, card_folder):
+    size = (card_folder / "model.weights.h5").stat().st_size
+    (row,) = models.published().values()
+    assert row["dataset"] == "quadrants" and row["bytes"] == size
+    assert (row["accuracy"], row["accuracy_std"], row["n"]) == (0.75, None, 1)
+
+
+def test_builders_take_published_weights(registered, model):
+    for of in ("quadrants", NAME):
+        plain = models.WRN(
+            *(10, 1), num_classes=4, input_shape=(16, 16, 3), weights=of
+        )
+        assert_same(plain, model)  # they are the same without DropBlock
+        assert plain.card == registered
+    # The network is fully convolutional: another size of images will do.
+    larger = models.WRN(
+        *(10, 1), num_classes=4, input_shape=(24, 40, 3), weights=NAME
+    )
+    assert_same(larger, model)
+
+
+def test_of_several_the_plain_one_is_taken(registered, tmp_path):
+    entry = registered.entry
+    cards.REGISTRY.write_text(
+        json.dumps({NAME: entry, "wrn_10_1_quadrants": entry})
+    )
+    assert cards.of_network("quadrants", "WRN-10-1").name == (
+        "wrn_10_1_quadrants"
+    )
+    assert cards.of_network(NAME, "WRN-10-1").name == NAME
+
+
+def test_weights_of_another_network_are_refused(registered):
+    for arguments, message in (
+        ((16, 1), "published for WRN-16-1: nothing is"),
+        ((10, 1, "B(3,1)"), r"published for WRN-10-1-B\(3,1\): nothing"),
+    ):
+        with pytest.raises(weights.WeightsError, match=message):
+            block = dict(zip(["block"], arguments[2:], strict=False))
+            models.WRN(*arguments[:2], **block, weights="quadrants")
+    with pytest.raises(weights.WeightsError, match="4 classes. Received: 10."):
+        models.WRN(10, 1, weights="quadrants")
+    with pytest.raises(weights.WeightsError, match=f"WRN-10-1: {NAME}. Rec"):
+        models.WRN(10, 1, weights="cifar10")
+
+
+_WIDE_50 = "WRN-50-2-bottleneck"
+
+
+@pytest.mark.parametrize(
+    "build, notation",
+    [
+        (lambda: models.WRN(10, 1, weights="x"), "WRN-10-1"),
+        *(
+            pytest.param(build, notation, marks=pytest.mark.slow)
+            for build, notation in (
+                (lambda: models.ResNet(18, weights="x"), "ResNet-18"),
+                (lambda: models.ResNet(50, 2, weights="x"), _WIDE_50),
+            )
+        ),
+        (lambda: models.PreActResNet(20, weights="x"), "PreActResNet-20"),
+        (lambda: models.CifarResNet(8, weights="x"), "CifarResNet-8"),
+    ],
+)
+def test_every_builder_knows_its_notation(build, notation, monkeypatch):
+    asked = []
+
+    def of_network(weights_of, notation):
+        asked.append((weights_of, notation))
+        raise weights.WeightsError("none")
+
+    monkeypatch.setattr(cards, "of_network", of_network)
+    with pytest.raises(weights.WeightsError, match="none"):
+        build()
+    assert asked == [("x", notation)]
+
+
+def test_folders_of_cards_runs_and_keras_are_loaded(
+    registered, card_folder, model, tmp_path
+):
+    assert_same(models.load(card_folder), model)
+    # A card of a checkout has its weights elsewhere.
+    bare = tmp_path / "bare" / NAME
+    bare.mkdir(parents=True)
+    for file in ("metrics.json", "recipe.toml"):
+        shutil.copy(card_folder / file, bare)
+    assert_same(models.load(bare), model)
+
+    run = tmp_path / "run"
+    run.mkdir()
+    RECIPE.write(run / "recipe.toml")
+    classes = {"image_shape": [16, 16, 3], "class_names": ["a", "b", "c", "d"]}
+    (run / "run.json").write_text(json.dumps(classes))
+    with pytest.raises(weights.WeightsError, match="without a finished epoch"):
+        models.load(run)
+    model.save_weights(run / "model.weights.h5")
+    loaded = models.load(run)
+    assert_same(loaded, model)
+    assert loaded.card.class_names == ("a", "b", "c", "d")
+    assert loaded.card.name == "run" and loaded.card.metrics == {}
+
+    model.save(tmp_path / "whole.keras")
+    assert_same(models.load(tmp_path / "whole.keras"), model)
+
+
+def test_a_folder_beside_does_not_hide_a_name(
+    registered, model, tmp_path, monkeypatch
+):
+    (tmp_path / NAME).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert_same(models.load(NAME), model)
+    with pytest.raises(weights.WeightsError, match="which has nothing"):
+        models.load(f"./{NAME}")
+
+
+def test_changed_weights_beside_a_card_are_refused(card_folder):
+    file = card_folder / "model.weights.h5"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(weights.WeightsError, match="not the published file"):
+        models.load(card_folder)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_url_gives_a_card_and_its_weights(
+    card_folder, model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_DROPBLOCK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(card_folder.parent)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/{NAME}"
+        assert_same(models.load(f"{url}/"), model)
+        (cached,) = (tmp_path / "cache").iterdir()
+        assert cached.name.startswith(f"{NAME}.")
+
+        cached.unlink()
+        (card_folder / "model.weights.h5").write_bytes(b"other")
+        with pytest.raises(weights.WeightsError, match="Nothing was kept"):
+            models.load(url)
+        (card_folder / "metrics.json").write_text('{"name": "../up"}')
+        with pytest.raises(weights.WeightsError, match="cannot be read"):
+            models.load(url)
+        with pytest.raises(weights.WeightsError, match="answers 404"):
+            models.load(f"{url}/nowhere")
+        assert list((tmp_path / "cache").iterdir()) == []
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_name_that_is_a_path_is_refused(card_folder):
+    metrics = json.loads((card_folder / "metrics.json").read_text())
+    texts = [
+        json.dumps({**metrics, "name": "../../up"}),
+        (card_folder / "recipe.toml").read_text(),
+    ]
+    with pytest.raises(weights.WeightsError, match="must have a name of a-z"):
+        cards.Card.from_texts(*texts)
+
+
+def test_hugging_face_handles_are_keras_own_work(model, tmp_path, monkeypatch):
+    from keras.src.saving import saving_lib
+
+    asked = []
+
+    def snapshot_download(repo_id, **arguments):
+        asked.append(repo_id)
+        return str(tmp_path / "repository")
+
+    keras.saving.save_model(model, tmp_path / "repository", zipped=False)
+    hub = types.SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setattr(saving_lib, "huggingface_hub", hub)
+    assert_same(models.load("hf://somebody/a_network"), model)
+    assert asked == ["somebody/a_network"]
+
+
+def test_kaggle_handles_are_fetched_by_kagglehub(
+    card_folder, model, monkeypatch
+):
+    asked = []
+
+    def model_download(handle):
+        asked.append(handle)
+        return str(card_folder)
+
+    hub = types.SimpleNamespace(model_download=model_download)
+    monkeypatch.setitem(sys.modules, "kagglehub", hub)
+    loaded = models.load("kaggle://somebody/a_network/keras/small")
+    assert_same(loaded, model)
+    assert loaded.card.name == NAME
+    assert asked == ["somebody/a_network/keras/small"]
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(ImportError, match="pip install kagglehub"):
+        models.load("kaggle://somebody/a_network/keras/small")
+
+
+def test_an_unknown_name_names_the_nearest(registered):
+    with pytest.raises(weights.WeightsError, match=f"Did you mean '{NAME}'"):
+        models.load("wrn_10_1_quadrants")
+    assert pretrained.cards.REGISTRY.exists()
+
+
+def test_what_is_published_can_be_loaded():
+    """Of what travels with the checkout; nothing is fetched."""
+    for name, card in cards.read_registry().items():
+        if card.metrics["weights"]["url"] is None:
+            model = models.load(name)
+            assert model.count_params() > 0
+            assert model.output.shape[1] == len(card.class_names)

@@ -1,0 +1,358 @@
+"""From runs to a published model, in a checkout of the test's own."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cards_check import check_cards
+from keras_dropblock import (
+    assembly,
+    finished,
+    fitting,
+    models,
+    publishing,
+)
+from keras_dropblock.analysis import pages
+from keras_dropblock.models import cards, weights
+from keras_dropblock.recipes import Recipe
+from keras_dropblock.workdir import Session, WorkdirError, claim, write_json
+from runs import small
+
+NAME = "wrn_10_1_quadrants_dropblock_dropout"
+SPEEDS = ((0, 100.0), (1, 300.0), (2, 200.0))
+COMMIT = "0123456789012345678901234567890123456789"
+
+
+@pytest.fixture(scope="module")
+def trained(npz, tmp_path_factory):
+    """What a run of three epochs leaves; none was trained, that it be fast.
+
+    The command's test publishes one that was.
+    """
+    workdir = tmp_path_factory.mktemp("trained") / "seed0"
+    run = assembly.prepare(small(npz))
+    claim(workdir, run.recipe)
+    Session(workdir, run.splits, 0, 0).finish()
+    run.model.save_weights(workdir / "model.weights.h5")
+    columns = "epoch,accuracy,loss,val_accuracy,val_loss"
+    rows = [f"{epoch},0.5,1,0.5,1,0.1,{speed}\n" for epoch, speed in SPEEDS]
+    (workdir / "history.csv").write_text(
+        f"{columns},learning_rate,images_per_second\n{''.join(rows)}"
+    )
+    write_json(workdir / "metrics.json", fitting.evaluate(workdir))
+    change(workdir / "run.json", commit(COMMIT))
+    return workdir
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it, to spoil."""
+    return shutil.copytree(trained, tmp_path / "seed0")
+
+
+@pytest.fixture
+def seeds(run):
+    """Two runs that are alike but for the seed."""
+    other = shutil.copytree(run, run.with_name("seed1"))
+    Recipe.from_toml(run / "recipe.toml").override(["seed=1"]).write(
+        other / "recipe.toml"
+    )
+    scores = json.loads((run / "metrics.json").read_text())
+    scores["accuracy"] -= 0.1
+    write_json(other / "metrics.json", scores)
+    return [run, other]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with nothing published; `models.load` looks into it."""
+    root = tmp_path / "checkout"
+    for folder in ("models", "training/recipes", "keras_dropblock/models"):
+        (root / folder).mkdir(parents=True)
+    for page in ("README.md", "models/README.md"):
+        text = "a\n<!-- models -->\n<!-- /models -->\nb\n"
+        (root / page).write_text(text)
+    registry = root / "keras_dropblock" / "models" / "published.json"
+    registry.write_text("{}")
+    monkeypatch.setattr(cards, "REGISTRY", registry)
+    monkeypatch.setattr(weights, "PACKAGED", registry.with_name("published"))
+    monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(root / "saved_models"))
+    return root
+
+
+def change(path, function):
+    content = json.loads(path.read_text())
+    function(content)
+    write_json(path, content)
+
+
+def commit(value):
+    def into(info):
+        info["sessions"][-1]["commit"] = value
+
+    return into
+
+
+def test_a_run_becomes_a_model_a_card_and_rows(run, checkout, npz):
+    recipe = checkout / "training" / "recipes" / f"{NAME}.toml"
+    recipe.write_text("# It. Not run by this project yet.\nepochs = 3\n")
+    folder = publishing.publish([run], checkout)
+    assert folder == checkout / "models" / NAME
+    assert {path.name for path in folder.iterdir()} == {
+        *("README.md", "metrics.json", "recipe.toml"),
+        *("confusion.png", "curves.png", "cam.png"),
+    }
+    scores = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for key, score in metrics["scores"].items():
+        assert score == {"mean": scores[key], "std": None}
+    assert metrics["n"] == 1 and metrics["training"]["commit"] == COMMIT
+    assert metrics["training"]["images_per_second"] == 200  # the median
+    hours = 3 * 100 / 200 / 3600  # three epochs of a hundred images
+    assert metrics["training"]["hours"] == pytest.approx(hours, abs=1e-4)
+    # Of no folder of this machine is anything told.
+    for path in (*folder.glob("*.*"), cards.REGISTRY):
+        assert str(pathlib.Path(npz).parent).encode() not in path.read_bytes()
+    card = (folder / "README.md").read_text()
+    words = " ".join(card.split())
+    accuracy = f"{100 * scores['accuracy']:.2f}"
+    assert f"| accuracy, % | {accuracy} | {accuracy} |" in card
+    assert "One run: how much another seed would differ is not known" in words
+    for page, link in (("README.md", "models/"), ("models/README.md", "")):
+        row = (checkout / page).read_text().splitlines()[5]
+        assert row.startswith(f"| [{NAME}]({link}{NAME}/README.md) | quad")
+        assert f" | {accuracy} | " in row
+    assert recipe.read_text() == (
+        f"# It. Result: models/{NAME}/README.md.\nepochs = 3\n"
+    )
+    model = models.load(NAME)
+    assert fitting.load_run(run)[0].count_params() == model.count_params()
+    assert model.card.recipe.dataset == "quadrants.npz"
+    check_cards(checkout)
+
+
+def test_a_card_that_was_tampered_with_is_noticed(run, checkout):
+    folder = publishing.publish([run], checkout)
+    check_cards(checkout)
+    metrics = (folder / "metrics.json").read_text()
+    accuracy = json.loads(metrics)["scores"]["accuracy"]["mean"]
+    spoilt = (
+        (folder / "metrics.json", str(accuracy), "0.999"),
+        (folder / "README.md", f"{100 * accuracy:.2f}", "99.90"),
+        (checkout / "README.md", f"{100 * accuracy:.2f}", "99.90"),
+        (cards.REGISTRY, str(accuracy), "0.999"),
+        (folder / "recipe.toml", "seed = 0", "seed = 5"),
+    )
+    for path, old, new in spoilt:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(AssertionError):
+            check_cards(checkout)
+        path.write_text(text)
+    check_cards(checkout)
+    file = checkout / "saved_models" / NAME / "model.weights.h5"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(weights.WeightsError):
+        check_cards(checkout)
+
+
+def test_several_seeds_give_mean_and_std_and_the_first_ones_weights(
+    seeds, checkout
+):
+    folder = publishing.publish(seeds, checkout, in_wheel=True)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    first = metrics["runs"][0]["accuracy"]
+    accuracy = metrics["scores"]["accuracy"]
+    assert accuracy["mean"] == pytest.approx(first - 0.05)
+    # Of two values d apart the sample's standard deviation is d / sqrt(2).
+    assert accuracy["std"] == pytest.approx(0.1 / 2**0.5)
+    assert metrics["n"] == 2 and metrics["seeds"] == [0, 1]
+    assert metrics["weights"]["seed"] == 0
+    card = (folder / "README.md").read_text()
+    words = " ".join(card.split())
+    assert "Mean ± standard deviation of 2 runs, seeds 0, 1." in words
+    expected = f"{100 * accuracy['mean']:.2f} ± 7.07 | {100 * first:.2f} |"
+    assert expected in card
+    packaged = weights.PACKAGED / f"{NAME}.weights.h5"
+    assert packaged.stat().st_size == metrics["weights"]["bytes"]
+    assert not (checkout / "saved_models").exists()  # one file, one place
+    run = fitting.load_run(seeds[0])[0]
+    for a, b in zip(
+        models.load(NAME).weights[:9], run.weights[:9], strict=True
+    ):
+        assert np.array_equal(a.numpy(), b.numpy())
+
+
+def test_a_url_stands_in_for_weights_that_are_too_large(
+    run, checkout, monkeypatch
+):
+    monkeypatch.setattr(publishing, "IN_GIT", 1000)
+    with pytest.raises(publishing.PublishError, match="1,000 that the repos"):
+        publishing.publish([run], checkout)
+    url = "https://example.org/a/model.weights.h5"
+    publishing.publish([run], checkout, url=url)
+    assert not (checkout / "saved_models").exists()
+    file = run / f"{NAME}.weights.h5"
+    card = cards.read_registry()[NAME]
+    assert card.metrics["weights"]["url"] == url
+    assert card.metrics["weights"]["sha256"] == weights.digest(file)
+    # The run's own file has the optimizer's momentum besides.
+    assert file.stat().st_size < 0.6 * (
+        (run / "model.weights.h5").stat().st_size
+    )
+
+
+def drop(name):
+    return lambda run: (run / name).unlink()
+
+
+def last_epoch_lost(run):
+    lines = (run / "history.csv").read_text().splitlines(keepends=True)
+    (run / "history.csv").write_text("".join(lines[:-1]))
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (drop("metrics.json"), "is not done: 3 of 3 epochs, and metrics.json"),
+        (last_epoch_lost, "is not done: 2 of 3 epochs"),
+        (drop("model.weights.h5"), "has no model.weights.h5"),
+        (drop("run.json"), "has no run.json"),
+        (
+            lambda run: change(
+                run / "run.json", commit(f"{COMMIT} with changes")
+            ),
+            "code that no commit has .*with changes",
+        ),
+        (
+            lambda run: change(run / "run.json", commit(None)),
+            "code that no commit has",
+        ),
+    ],
+)
+def test_unfinished_and_dirty_runs_are_refused(run, spoil, message):
+    assert len(finished.read([run])) == 1
+    spoil(run)
+    with pytest.raises(WorkdirError, match=message):
+        finished.read([run])
+
+
+def test_mixed_runs_are_refused(seeds):
+    assert [run.recipe.seed for run in finished.read(seeds)] == [0, 1]
+    first, other = seeds
+    with pytest.raises(WorkdirError, match="Received: seeds 0, 0"):
+        finished.read([first, first])
+    with pytest.raises(WorkdirError, match="one work directory at least"):
+        finished.read([])
+    recipe = (other / "recipe.toml").read_text()
+    Recipe.from_toml(other / "recipe.toml").override(["block_size=5"]).write(
+        other / "recipe.toml"
+    )
+    with pytest.raises(WorkdirError, match="seed1 differs .* in block_size"):
+        finished.read(seeds)
+    (other / "recipe.toml").write_text(recipe)
+    change(other / "run.json", commit(COMMIT[::-1]))
+    with pytest.raises(WorkdirError, match="differs from .* in commit"):
+        finished.read(seeds)
+
+
+def test_sessions_of_one_run_must_be_alike(run):
+    def add(info):
+        later = {**info["sessions"][0], "versions": {"keras": "4"}}
+        info["sessions"].append(later)
+
+    change(run / "run.json", add)
+    with pytest.raises(WorkdirError, match="in versions"):
+        finished.read([run])
+
+
+def test_names_and_places_that_are_wrong_are_refused(run, checkout):
+    for name in ("wrn_16_1_quadrants", "WRN_10_1_x", "wrn_10_1", "../up"):
+        with pytest.raises(publishing.PublishError, match=f"you mean '{NAME}'"):
+            publishing.publish([run], checkout, name=name)
+    with pytest.raises(publishing.PublishError, match="root of a checkout"):
+        publishing.publish([run], checkout / "models")
+    (checkout / "models" / NAME).mkdir()
+    with pytest.raises(publishing.PublishError, match="is there already"):
+        publishing.publish([run], checkout)
+
+
+def test_weights_that_do_not_give_the_scores_leave_nothing(run, checkout):
+    def better(scores):
+        scores["accuracy"] += 0.01
+
+    change(run / "metrics.json", better)
+    before = sorted(checkout.rglob("*"))
+    with pytest.raises(publishing.PublishError, match="do not give its scores"):
+        publishing.publish([run], checkout)
+    assert sorted(checkout.rglob("*")) == before
+
+
+def test_usual_names_are_those_of_the_recipes():
+    for changes, name in (
+        ([], "wrn_16_4_cifar10"),
+        (["keep_prob=0.9"], "wrn_16_4_cifar10_dropblock"),
+        (["model=WRN-22-2-B(3,1,3)"], "wrn_22_2_b313_cifar10"),
+        (
+            ["model=ResNet-18-1.5", "dataset=imagenette/160px-v2"],
+            "resnet_18_1p5_imagenette",
+        ),
+        (
+            ["survival_prob=0.5", "label_smoothing=0.1"],
+            "wrn_16_4_cifar10_stochastic_depth_label_smoothing",
+        ),
+    ):
+        assert finished.usual_name(Recipe().override(changes)) == name
+
+
+def test_hardware_is_told_plainly():
+    training = {"devices": ["cpu:0"], "cpus": 2, "machine": "Linux x86_64"}
+    assert pages.hardware(training) == "CPU, 2 cores (Linux x86_64)"
+    training["devices"] = ["NVIDIA H200"]
+    assert pages.hardware(training) == "NVIDIA H200 (Linux x86_64)"
+
+
+@pytest.mark.slow
+def test_the_command_publishes_or_says_why_not(npz, tmp_path, checkout):
+    root = pathlib.Path(__file__).parents[1]
+    run = tmp_path / "run"
+    fitting.fit(small(npz), run)
+    change(run / "run.json", commit(COMMIT))
+
+    def publish(*arguments):
+        return subprocess.run(
+            [
+                *(sys.executable, root / "training" / "publish.py"),
+                *(f"--checkout={checkout}", *arguments),
+            ],
+            capture_output=True,
+            text=True,
+        )
+
+    done = publish(f"--run={run}", f"--name={NAME}")
+    assert f"Card: {checkout / 'models' / NAME / 'README.md'}" in done.stdout
+    evaluated = subprocess.run(
+        [
+            *(sys.executable, root / "training" / "evaluate.py"),
+            f"--model={checkout / 'models' / NAME}",
+        ],
+        cwd=pathlib.Path(npz).parent,  # of no other folder does a card tell
+        capture_output=True,
+        text=True,
+    )
+    scores = json.loads((run / "metrics.json").read_text())
+    assert json.loads(evaluated.stdout) == pytest.approx(scores, abs=1e-4), (
+        evaluated.stderr
+    )
+    again = publish(f"--run={run}")
+    assert again.returncode == 2 and "Traceback" not in again.stderr
+    assert "error: models/wrn_10_1_quadrants" in again.stderr
+    shutil.rmtree(checkout / "models" / NAME)
+    assert publish("--refresh").returncode == 0
+    assert cards.read_registry() == {}
