@@ -18,8 +18,8 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_residual.py tests/test_wide_resnet.py tests/test_resnet.py \
 	tests/test_torch_weights.py tests/test_conformance.py tests/test_fitting.py \
 	tests/test_backup.py tests/test_stopping.py tests/test_draws.py \
-	tests/test_normalization.py
-BACKEND_MARKS := (not slow or conformance) and not soak
+	tests/test_normalization.py tests/test_processes.py
+BACKEND_MARKS := (not slow or conformance or processes) and not soak
 
 .PHONY: help quickstart test test-slow test-backends soak lint wheel clean
 

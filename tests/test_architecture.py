@@ -15,18 +15,26 @@ MAY_IMPORT = {
     "layers": set(),
     "data": set(),
     "optimizers": set(),
+    "processes": set(),
+    "strategies": {"processes", "recipes"},
     "callbacks": {"files", "layers", "schedules"},
-    "backup": {"files", "workdir"},
-    "stopping": {"backup"},
-    "loop": {"analysis", "callbacks", "layers", "schedules", "stopping"},
+    "backup": {"files", "processes", "workdir"},
+    "stopping": {"backup", "processes"},
+    "loop": {
+        *("analysis", "callbacks", "layers", "processes", "schedules"),
+        *("stopping", "strategies"),
+    },
     "models": {"layers"},
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "models"},
     "workdir": {"files", "recipes"},
-    "assembly": {"data", "layers", "models", "optimizers", "recipes"},
+    "assembly": {
+        *("data", "layers", "models", "optimizers", "processes", "recipes"),
+        "strategies",
+    },
     "fitting": {
-        *("analysis", "assembly", "backup", "files", "loop", "recipes"),
-        "workdir",
+        *("analysis", "assembly", "backup", "files", "loop", "processes"),
+        *("recipes", "workdir"),
     },
     "sweeping": {
         *("analysis", "data", "files", "fitting", "grids", "recipes"),
@@ -34,7 +42,8 @@ MAY_IMPORT = {
     },
     "cli": {
         *("analysis", "backup", "cli", "data", "exporting", "files"),
-        *("fitting", "grids", "recipes", "stopping", "sweeping", "workdir"),
+        *("fitting", "grids", "processes", "recipes", "stopping", "sweeping"),
+        "workdir",
     },
 }
 KERAS_FREE = ("files", "schedules", "recipes", "grids")
