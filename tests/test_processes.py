@@ -4,11 +4,11 @@ Two real ones meet on this machine; each is `peer.py`.
 """
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ from keras_dropblock.recipes import RecipeError
 from runs import rows, small, weights
 from test_multi_worker import free_ports
 
-PEER = pathlib.Path(__file__).with_name("peer.py")
+PEER = Path(__file__).with_name("peer.py")
 on_jax = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="for the JAX backend"
 )
@@ -177,47 +177,60 @@ def test_the_loss_of_a_process_is_told_from_other_errors(monkeypatch):
 # --- two processes
 
 
-def two_processes(tmp_path, npz, *flags, **by_process):
-    """Start two, wait for both.
+def train(tmp_path, npz, *flags, count=2, **by_process):
+    """Start processes on the same run, wait for all.
 
     Args:
-        flags: of both.
+        flags: of all.
+        count: of processes; one alone gets two devices.
         by_process: for the environment and, as `flags`, the command of each:
             one value for each.
 
     Returns:
-        Two of (exit code, what it printed, seconds after the first to end).
+        For each (exit code, what it printed, seconds after the first to end).
     """
-    (port,) = free_ports(1)
     recipe = tmp_path / "recipe.toml"
     small(npz, "epochs=2", "learning_rate_drops=[2]").override(
         ["strategy=data_parallel"]
     ).write(recipe)
+    (port,) = free_ports(1)
     started = []
-    for i in range(2):
-        environment = {
-            "KERAS_DROPBLOCK_COORDINATOR": f"localhost:{port}",
-            "KERAS_DROPBLOCK_PROCESSES": "2",
-            # For all tests of this file: to compile is most of a start.
-            "JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(npz).parent / "jax"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "READ": str(tmp_path / f"read{i}"),
-        }
+    for i in range(count):
         own = {key: values[i] for key, values in by_process.items()}
         own_flags = own.pop("flags", ())
         output = open(tmp_path / f"output{i}", "w+")
         command = [
-            *(sys.executable, PEER, f"--recipe={recipe}", f"--process={i}"),
+            *(sys.executable, PEER, f"--recipe={recipe}"),
             *(f"--workdir={tmp_path / f'run{i}'}", *flags, *own_flags),
         ]
         process = subprocess.Popen(
             command,
-            env=os.environ | environment | own,
+            env={
+                **os.environ,
+                # For all tests of this file: to compile is most of a start.
+                "JAX_COMPILATION_CACHE_DIR": str(Path(npz).parent / "jax"),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "READ": str(tmp_path / f"read{i}"),
+                **place_of(i, count, port),
+                **own,
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
         )
         started.append((process, output))
     return ends(started)
+
+
+def place_of(index, count, port):
+    """The environment of one of several processes, or of two devices in one."""
+    if count == 1:
+        two = "--xla_force_host_platform_device_count=2"
+        return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {two}"}
+    return {
+        "KERAS_DROPBLOCK_COORDINATOR": f"localhost:{port}",
+        "KERAS_DROPBLOCK_PROCESSES": str(count),
+        "KERAS_DROPBLOCK_PROCESS": str(index),
+    }
 
 
 def ends(started):
@@ -271,10 +284,10 @@ def assert_close(workdir, other):
 @on_jax
 def test_two_processes_train_as_one_does(npz, tmp_path, whole):
     """DropBlock and Dropout too: masks are drawn for the whole batch."""
-    ended = two_processes(tmp_path, npz)
+    ended = train(tmp_path, npz)
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert_close(tmp_path / "run0", whole)
-    # Rank 0 alone tells and writes; no test image is lost.
+    # The first alone tells and writes; no test image is lost.
     assert "of 43 images after 2 epochs" in ended[0][1]
     assert "epochs" not in ended[1][1] and not (tmp_path / "run1").exists()
     assert (tmp_path / "run0" / "metrics.json").exists()
@@ -303,7 +316,7 @@ def test_two_processes_train_as_one_does(npz, tmp_path, whole):
 def test_processes_that_are_stopped_or_killed_go_on(npz, tmp_path, whole):
     minutes = "--backup_minutes=0"
     # SIGTERM to one stops both after one step, a second or two later.
-    ended = two_processes(
+    ended = train(
         *(tmp_path, npz, minutes), PAUSE=("0.3", "0.3"), SIGNAL=("", "15,0,1")
     )
     assert [code for code, _, _ in ended] == [143, 143], ended
@@ -314,13 +327,14 @@ def test_processes_that_are_stopped_or_killed_go_on(npz, tmp_path, whole):
     for victim, codes in ((1, {5}), (0, {5, -signal.SIGABRT})):
         signals = ["", ""]
         signals[victim] = f"9,1,{3 - victim}"
-        ended = two_processes(tmp_path, npz, minutes, SIGNAL=signals)
+        ended = train(tmp_path, npz, minutes, SIGNAL=signals)
         code, told, after = ended[1 - victim]
         assert ended[victim][0] == -signal.SIGKILL, ended
         assert code in codes and after < HEARTBEAT_SECONDS + 10, ended
         assert "another one has stopped" in told or "another task died" in told
-    ended = two_processes(tmp_path, npz)
-    assert [code for code, _, _ in ended] == [0, 0], ended
+    # Resumed twice by both; now by one process with two devices.
+    ended = train(tmp_path, npz, count=1)
+    assert [code for code, _, _ in ended] == [0], ended
     assert "The run goes on after step 2 of epoch 2" in ended[0][1]
     assert_close(tmp_path / "run0", whole)
     assert not (tmp_path / "run1").exists()
@@ -330,7 +344,7 @@ def test_processes_that_are_stopped_or_killed_go_on(npz, tmp_path, whole):
 @pytest.mark.processes
 @on_jax
 def test_processes_with_different_recipes_say_so(npz, tmp_path):
-    ended = two_processes(tmp_path, npz, flags=((), ("--set=seed=1",)))
+    ended = train(tmp_path, npz, flags=((), ("--set=seed=1",)))
     for code, told, _ in ended:
         assert code == 2, ended
         assert "Process 1 has ['seed = 1'], process 0 has ['seed = 0']" in told
