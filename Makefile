@@ -20,8 +20,9 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_torch_weights.py tests/test_conformance.py tests/test_fitting.py \
 	tests/test_backup.py tests/test_stopping.py tests/test_draws.py \
 	tests/test_normalization.py tests/test_pretrained.py \
-	tests/test_predicting.py tests/test_cam.py
-BACKEND_MARKS := (not slow or conformance) and not soak
+	tests/test_predicting.py tests/test_cam.py \
+	tests/test_processes.py
+BACKEND_MARKS := (not slow or conformance or processes) and not soak
 
 # What `make serve` serves, and how: see docs/serving.md.
 SAVED_MODEL ?= saved_models/quickstart

@@ -1,6 +1,6 @@
 """From a recipe to its data and a compiled model.
 
-The only place that knows strategies and what backends can do.
+With `strategies`, the only place that knows what backends can do.
 """
 
 import contextlib
@@ -8,7 +8,7 @@ import dataclasses
 
 import keras
 
-from keras_dropblock import data
+from keras_dropblock import data, processes, strategies
 from keras_dropblock.layers.convolution import synchronize_norms
 from keras_dropblock.models import from_recipe
 from keras_dropblock.optimizers import (
@@ -34,6 +34,21 @@ class Run:
     train: keras.utils.PyDataset
     test: keras.utils.PyDataset
     model: keras.Model
+    # Of strategy data_parallel, in the first process: the same on one device.
+    copy: keras.Model | None = None
+
+    @contextlib.contextmanager
+    def on_one_device(self):
+        """A context in which one process may use the model without others.
+
+        Yields the model as it was when an epoch or the training ended.
+        """
+        if self.copy is None:
+            yield self.model
+            return
+        self.copy.set_weights(self.model.get_weights())
+        with strategies.one_device():
+            yield self.copy
 
 
 def prepare(recipe):
@@ -47,6 +62,7 @@ def prepare(recipe):
         data.DataError: if the data are not there.
     """
     recipe, splits = _resolve(recipe)
+    _require_same(recipe)
     check_backend(recipe)
     keras.utils.set_random_seed(recipe.seed)
     train = batches(
@@ -60,19 +76,41 @@ def prepare(recipe):
             **AUGMENTATIONS[recipe.augmentation],
         },
         seed=recipe.seed,
+        share=(processes.index(), processes.count()),
     )
-    with policy(recipe.dtype), _scope(recipe.strategy):
-        model = build(recipe, splits.image_shape, len(splits.class_names))
-        if recipe.synchronized_norms:
-            synchronize_norms(model)
-        compile_model(model, recipe, steps_per_epoch=len(train))
+    with policy(recipe.dtype), strategies.scope(recipe.strategy):
+        model = _compiled(recipe, splits, steps_per_epoch=len(train))
+    copy = None
+    if recipe.strategy == "data_parallel" and processes.is_first():
+        with policy(recipe.dtype):
+            copy = _compiled(recipe, splits, steps_per_epoch=len(train))
     shared = {}
     if recipe.strategy == "mirrored":
-        shared["batch_size"] = full_batches(
-            splits.size("test"), recipe.batch_size, len(_replicas())
+        shared["batch_size"] = strategies.full_batches(
+            *(splits.size("test"), recipe.batch_size),
+            len(strategies.replicas()),
         )
     test = batches(recipe, splits, "test", **shared)
-    return Run(recipe, splits, train, test, model)
+    return Run(recipe, splits, train, test, model, copy)
+
+
+def _compiled(recipe, splits, steps_per_epoch):
+    model = build(recipe, splits.image_shape, len(splits.class_names))
+    if recipe.synchronized_norms:
+        synchronize_norms(model)
+    compile_model(model, recipe, steps_per_epoch)
+    return model
+
+
+def _require_same(recipe):
+    """Refuse other recipes or data in the other processes."""
+    if processes.count() > 1:
+        difference = processes.difference(recipe.to_toml())
+        if difference:
+            raise RecipeError(
+                "All processes must have one recipe and the same data, from "
+                f"which `mean` and `std` are. {difference}"
+            )
 
 
 def load(recipe):
@@ -131,25 +169,6 @@ def batches(recipe, splits, split, **arguments):
         raise RecipeError(str(error)) from error
 
 
-def full_batches(count, batch_size, replicas):
-    """The largest size of batches that all replicas can share.
-
-    Keras needs a first batch of equal parts. Of the last one TensorFlow gives
-    each replica `ceil(rest / replicas)` images and the last what is left;
-    with none there its CPU kernels crash.
-    """
-    largest = min(count, batch_size) // replicas * replicas
-    for size in range(largest, 0, -replicas):
-        rest = count % size
-        if not rest or (replicas - 1) * -(-rest // replicas) < rest:
-            return size
-    raise RecipeError(
-        f"`strategy` mirrored needs images that {replicas} replicas can share, "
-        f"one at least for each. Received: {count} images in batches of "
-        f"{batch_size}."
-    )
-
-
 def check_backend(recipe):
     """Raise RecipeError for what the backend at hand cannot do."""
     if keras.config.image_data_format() != "channels_last":
@@ -175,32 +194,7 @@ def check_backend(recipe):
             "`jit_compile` is not for the torch backend: torch.compile traces "
             "Keras's steps anew each time. Set it to false."
         )
-    if recipe.strategy == "mirrored":
-        _check_mirrored(recipe)
-    elif recipe.synchronized_norms:
-        raise RecipeError(
-            "`synchronized_norms` is for `strategy` mirrored: elsewhere "
-            f"there is one replica. Received: strategy={recipe.strategy}."
-        )
-
-
-def _check_mirrored(recipe):
-    if keras.backend.backend() != "tensorflow":
-        raise RecipeError(
-            "`strategy` mirrored needs the TensorFlow backend. Received: "
-            f"KERAS_BACKEND={keras.backend.backend()}."
-        )
-    if recipe.batch_size % len(_replicas()):
-        raise RecipeError(
-            "`batch_size` is that of all replicas under `strategy` mirrored, "
-            f"and must be a multiple of their number, {len(_replicas())}. "
-            f"Received: batch_size={recipe.batch_size}."
-        )
-    if recipe.jit_compile:
-        raise RecipeError(
-            "`jit_compile` does not work under `strategy` mirrored: XLA cannot "
-            "compile its collectives. Set one of them otherwise."
-        )
+    strategies.check(recipe)
 
 
 def build(recipe, image_shape, num_classes):
@@ -254,26 +248,3 @@ def policy(dtype):
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _scope(strategy):
-    if strategy == "default":
-        return contextlib.nullcontext()
-    import tensorflow as tf
-
-    devices = _replicas()
-    # Collectives between logical CPUs, as in tests, are not dependable.
-    on_cpu = devices[0].startswith("CPU")
-    return tf.distribute.MirroredStrategy(
-        devices,
-        tf.distribute.ReductionToOneDevice() if on_cpu else None,
-    ).scope()
-
-
-def _replicas():
-    """Names of the devices of strategy mirrored: all GPUs, or else CPUs."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU")
-    devices = devices or tf.config.list_logical_devices("CPU")
-    return [device.name.removeprefix("/device:") for device in devices]

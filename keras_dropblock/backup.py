@@ -10,7 +10,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dropblock import files
+from keras_dropblock import files, processes
 from keras_dropblock.workdir import WorkdirError
 
 
@@ -56,7 +56,8 @@ class Backup(keras.callbacks.Callback):
     `last.npz`, that is written whole or not at all; the one before stays as
     `previous.npz`. Each ends in a digest of itself. With data whose order is a
     function of the epoch, a resumed run ends in the weights of an
-    uninterrupted one, to the bit where the backend is deterministic.
+    uninterrupted one, to the bit where the backend is deterministic. Of
+    several processes the first reads and writes the files, for all.
 
     Args:
         folder: of the two files, made if it is not there.
@@ -90,6 +91,11 @@ class Backup(keras.callbacks.Callback):
         Raises:
             WorkdirError: if there are backups and none can be used.
         """
+        content = processes.from_first(lambda: self._last_good(model))
+        return None if content is None else self._load(model, content)
+
+    def _last_good(self, model):
+        """Content of the last backup that fits the model, or None."""
         problems = []
         for path in (self.last, self.previous):
             if not path.exists():
@@ -97,7 +103,8 @@ class Backup(keras.callbacks.Callback):
                     problems.append(f"{path} is missing")
                 continue
             try:
-                place = self._load(model, _read(path))
+                content = _read(path)
+                place = self._check(model, content)
             except _Unusable as error:
                 problems.append(f"{path} {error}")
                 continue
@@ -105,9 +112,9 @@ class Backup(keras.callbacks.Callback):
                 warnings.warn(
                     f"The backup {problems[0]}. The run goes on from the one "
                     f"before it, made after {place}.",
-                    stacklevel=2,
+                    stacklevel=5,
                 )
-            return place
+            return content
         if problems:
             raise WorkdirError(
                 f"No backup can be used: {'; '.join(problems)}. Put a good one "
@@ -141,6 +148,8 @@ class Backup(keras.callbacks.Callback):
             NotFiniteError: for weights that are not; nothing is written.
             files.WriteError: if it cannot be written.
         """
+        if not processes.is_first():
+            return
         arrays = _arrays("state", _state(self.model))
         if place.step:
             arrays |= _arrays("metrics", self.model.metrics_variables)
@@ -161,7 +170,9 @@ class Backup(keras.callbacks.Callback):
                 file.write(_digest(content))
         self._saved_at = time.monotonic()
 
-    def _load(self, model, arrays):
+    def _check(self, model, content):
+        """The place of a backup; `_Unusable` if it is not this run's."""
+        arrays = _unpacked(content)
         if str(arrays["recipe"]) != self.recipe:
             raise _Unusable("belongs to another recipe")
         steps = int(arrays["steps_per_epoch"])
@@ -171,11 +182,15 @@ class Backup(keras.callbacks.Callback):
                 f"now it has {self.steps_per_epoch}"
             )
         model.optimizer.build(model.trainable_variables)
-        variables = _state(model)
-        values = _values("state", arrays)
-        if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+        shapes = [value.shape for value in _values("state", arrays)]
+        if shapes != [tuple(v.shape) for v in _state(model)]:
             raise _Unusable("belongs to another network")
-        for variable, value in zip(variables, values, strict=True):
+        return Place(*arrays["place"].tolist())
+
+    def _load(self, model, content):
+        arrays = _unpacked(content)
+        values = _values("state", arrays)
+        for variable, value in zip(_state(model), values, strict=True):
             variable.assign(value)
         self._metrics = _values("metrics", arrays)
         return Place(*arrays["place"].tolist())
@@ -193,6 +208,10 @@ def _read(path):
     content, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
     if _digest(content) != digest:
         raise _Unusable("is truncated or altered")
+    return content
+
+
+def _unpacked(content):
     with np.load(io.BytesIO(content)) as arrays:
         return dict(arrays)
 

@@ -239,12 +239,21 @@ class WriteHistory(keras.callbacks.Callback):
 
 
 class SaveWeights(keras.callbacks.Callback):
-    """Saves the weights after each epoch, whole or not at all."""
+    """Saves the weights after each epoch, whole or not at all.
 
-    def __init__(self, path):
+    Args:
+        path: ends in `.weights.h5`.
+        on_one_device: gives a context of the model that is to be saved.
+    """
+
+    def __init__(self, path, on_one_device):
         super().__init__()
         self.path = path
+        self.on_one_device = on_one_device
 
     def on_epoch_end(self, epoch, logs=None):
-        with files.replacing(self.path) as temporary:
-            self.model.save_weights(temporary)
+        with (
+            self.on_one_device() as model,
+            files.replacing(self.path) as temporary,
+        ):
+            model.save_weights(temporary)

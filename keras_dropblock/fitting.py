@@ -1,12 +1,13 @@
 """Train and evaluate by a recipe."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 
 import numpy as np
 
-from keras_dropblock import assembly, files, loop
+from keras_dropblock import assembly, files, loop, processes
 from keras_dropblock.analysis import plots
 from keras_dropblock.analysis.networks import parameters
 from keras_dropblock.analysis.scores import scores
@@ -38,6 +39,10 @@ def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
     In the main thread, SIGTERM and Ctrl-C end the run after the step at hand,
     with a backup; a second one ends it at once.
 
+    Several processes that `processes.join` has made one train together when
+    all call this: see `strategy` data_parallel. The first alone needs the work
+    directory.
+
     Args:
         recipe: `Recipe`.
         workdir: folder of the run, made if it is not there.
@@ -57,11 +62,18 @@ def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
         stopping.Interrupted: after SIGTERM or Ctrl-C.
         backup.NotFiniteError: if the loss or the weights cease to be finite.
         files.WriteError: if the disk is full; the last backup stays.
+        processes.LostError: if another process has stopped.
     """
     workdir = pathlib.Path(workdir)
-    run = assembly.prepare(recipe)
-    claim(workdir, run.recipe)
-    with locked(workdir):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(processes.losses_told())
+        run = assembly.prepare(recipe)
+
+        def take():
+            claim(workdir, run.recipe)
+            stack.enter_context(locked(workdir))
+
+        processes.in_first(take)
         return _fit(run, workdir, verbose, backup_minutes)
 
 
@@ -70,39 +82,53 @@ def _fit(run, workdir, verbose, backup_minutes):
         *(workdir / "backup", run.recipe.to_toml(), run.train),
         minutes=backup_minutes,
     )
-    place = _begin(run, workdir, backup)
-    _announce(run, place)
-    took = ""
+    place = backup.restore(run.model)
+    backup.set_model(run.model)
+    session = processes.in_first(lambda: _begin(run, workdir, backup, place))
+    place = place or Place(0, 0)
     if place.epoch < run.recipe.epochs:
-        session = Session(workdir, run.splits, *place)
         loop.train(run, workdir, place, backup, verbose)
+    result = processes.from_first(lambda: _finish(run, workdir, session))
+    return json.loads(result)
+
+
+def _finish(run, workdir, session):
+    """Write what belongs to a run that is done; its scores as JSON bytes."""
+    took = ""
+    if session is not None:
         session.finish()
         took = f", in {session.duration} on {session.devices}"
     plots.training_curves(workdir / "history.csv", workdir / "curves.png")
-    result = _score(run.model, run.test)
+    with run.on_one_device() as model:
+        result = _score(model, run.test)
     write_json(workdir / "metrics.json", result)
     print(
         f"{run.recipe.model} on {run.recipe.dataset}: test accuracy "
         f"{result['accuracy']:.2%} of {result['images']:,} images after "
         f"{run.recipe.epochs} epochs{took}. All is in {workdir}."
     )
-    return result
+    return json.dumps(result).encode()
 
 
-def _begin(run, workdir, backup):
-    """Where the run goes on from; what was killed there left no litter."""
+def _begin(run, workdir, backup, place):
+    """Write that the run begins, or goes on; what was killed left no litter.
+
+    Returns:
+        `Session`, or None if the run is done.
+    """
     for folder in (workdir, backup.last.parent):
         for path in files.temporaries(folder):
             path.unlink()
-    place = backup.restore(run.model)
     if place is None:
         require_unbegun(workdir)
         place = Place(0, 0)
         # From here on a run without a backup has lost it.
-        backup.set_model(run.model)
         backup.save(place)
     forget_epochs_from(place.epoch, workdir / "history.csv")
-    return place
+    _announce(run, place)
+    if place.epoch >= run.recipe.epochs:
+        return None
+    return Session(workdir, run.splits, *place)
 
 
 def evaluate(workdir, split="test"):

@@ -4,13 +4,13 @@ import sys
 
 import keras
 
-from keras_dropblock import callbacks, schedules
+from keras_dropblock import callbacks, processes, schedules, strategies
 from keras_dropblock.analysis import plots
 from keras_dropblock.layers import dropblock_layers
 from keras_dropblock.stopping import (
-    StopRequests,
     StopUnlessFinite,
     StopWhenAsked,
+    stop_requests,
 )
 
 
@@ -32,7 +32,12 @@ def train(run, workdir, place, backup, verbose):
     """
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    with StopRequests() as requests:
+    if not processes.is_first():
+        verbose = 0
+    with (
+        stop_requests() as requests,
+        strategies.fit_scope(run.recipe.strategy),
+    ):
         parts = _callbacks(run, workdir, backup, requests, verbose)
         epoch = place.epoch
         if place.step:
@@ -51,7 +56,9 @@ def _fit(run, parts, first_epoch, end_epoch, verbose):
         run.train,
         initial_epoch=first_epoch,
         epochs=end_epoch,
-        validation_data=run.test,
+        validation_data=None
+        if run.recipe.strategy == "data_parallel"
+        else run.test,
         shuffle=False,
         # Made here to count the epochs of the run, not those of this fit.
         callbacks=keras.callbacks.CallbackList(
@@ -80,12 +87,24 @@ def _callbacks(run, workdir, backup, requests, verbose):
                 total_steps=run.recipe.epochs * len(run.train),
             )
         )
-    history = workdir / "history.csv"
     result = [callbacks.EpochOfData(run.train), *logs]
     if verbose == 1:
         result.append(callbacks.ShowOnBar(logs))
+    result.append(StopUnlessFinite(run.train))
+    if processes.is_first():
+        result += _writers(run, workdir)
+    return [*result, backup, StopWhenAsked(requests, backup, run.train)]
+
+
+def _writers(run, workdir):
+    """What one process does for all."""
+    result = []
+    if run.recipe.strategy == "data_parallel":
+        result.append(
+            strategies.EvaluateOnOneDevice(run.on_one_device, run.test)
+        )
+    history = workdir / "history.csv"
     result += [
-        StopUnlessFinite(run.train),
         callbacks.WriteHistory(history),
         keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: plots.training_curves(
@@ -100,9 +119,5 @@ def _callbacks(run, workdir, backup, requests, verbose):
                 str(workdir / "tensorboard"), write_graph=False
             )
         )
-    return [
-        *result,
-        callbacks.SaveWeights(workdir / "model.weights.h5"),
-        backup,
-        StopWhenAsked(requests, backup, run.train),
-    ]
+    weights = workdir / "model.weights.h5"
+    return [*result, callbacks.SaveWeights(weights, run.on_one_device)]

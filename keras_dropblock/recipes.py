@@ -12,7 +12,7 @@ import typing
 from keras_dropblock import files, schedules
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
-STRATEGIES = ("default", "mirrored")
+STRATEGIES = ("default", "mirrored", "data_parallel")
 # Arguments of `data.augment.draw`: crops from images padded by 4 pixels,
 # flips. The last is for photographs, which are read from disk as needed.
 AUGMENTATIONS = {
@@ -83,7 +83,8 @@ class Recipe:
     decay_norms: bool = True  # on batch normalisation's gamma and beta too
     seed: int = 0
 
-    strategy: str = "default"  # mirrored: tf.distribute.MirroredStrategy
+    # mirrored: tf.distribute.MirroredStrategy; data_parallel: JAX's devices
+    strategy: str = "default"
     synchronized_norms: bool = False  # batch statistics over all replicas
     dtype: str = "float32"  # Keras's dtype policy
     jit_compile: bool = False  # XLA on TensorFlow; JAX always compiles

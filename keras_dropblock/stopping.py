@@ -7,6 +7,7 @@ import threading
 
 import keras
 
+from keras_dropblock import processes
 from keras_dropblock.backup import NotFiniteError, Place, require_finite
 
 
@@ -36,13 +37,15 @@ class StopRequests:
         received: the signal that came, `signal.Signals`, or None.
     """
 
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
     def __init__(self):
         self.received = None
         self._before = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in self.SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._take)
         return self
@@ -50,6 +53,10 @@ class StopRequests:
     def __exit__(self, *_):
         while self._before:
             signal.signal(*self._before.popitem())
+
+    def due(self):
+        """The signal for which to stop here, or None."""
+        return self.received
 
     def _take(self, number, frame):
         self.__exit__()
@@ -62,6 +69,36 @@ class StopRequests:
         )
 
 
+class SharedStopRequests(StopRequests):
+    """The same for several processes: one that is asked to stop stops all.
+
+    JAX takes SIGTERM and has all processes stop after one step, a second or
+    two later; a second SIGTERM does nothing more. Ctrl-C becomes a SIGTERM.
+    """
+
+    SIGNALS = (signal.SIGINT,)
+
+    def __init__(self):
+        super().__init__()
+        self._questions = 0
+
+    def due(self):
+        self._questions += 1
+        if processes.asked_to_stop(self._questions):
+            self.received = signal.SIGTERM
+        return self.received
+
+    def _take(self, number, frame):
+        super()._take(number, frame)
+        self.received = None  # not before all have agreed on the step
+        signal.raise_signal(signal.SIGTERM)
+
+
+def stop_requests():
+    """Of this process alone, or of all that train together."""
+    return StopRequests() if processes.count() == 1 else SharedStopRequests()
+
+
 class StopWhenAsked(keras.callbacks.Callback):
     """Ends the run after the step in which it was asked to, with a backup.
 
@@ -69,7 +106,7 @@ class StopWhenAsked(keras.callbacks.Callback):
     too. Goes after `Backup` in the list.
 
     Args:
-        requests: `StopRequests`.
+        requests: from `stop_requests`.
         backup: `Backup`.
         batches: the `data.batches.Batches` that the run trains on.
 
@@ -84,15 +121,17 @@ class StopWhenAsked(keras.callbacks.Callback):
         self.batches = batches
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self.requests.received:
+        request = self.requests.due()
+        if request:
             place = Place.in_epoch(self.batches, batch)
             if batch:
                 self.backup.save(place)
-            raise Interrupted(self.requests.received, place)
+            raise Interrupted(request, place)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.requests.received:
-            raise Interrupted(self.requests.received, Place(epoch + 1, 0))
+        request = self.requests.due()
+        if request:
+            raise Interrupted(request, Place(epoch + 1, 0))
 
 
 class StopUnlessFinite(keras.callbacks.Callback):

@@ -15,19 +15,27 @@ MAY_IMPORT = {
     "layers": set(),
     "data": set(),
     "optimizers": set(),
+    "processes": set(),
+    "strategies": {"processes", "recipes"},
     "callbacks": {"files", "layers", "schedules"},
-    "backup": {"files", "workdir"},
-    "stopping": {"backup"},
-    "loop": {"analysis", "callbacks", "layers", "schedules", "stopping"},
+    "backup": {"files", "processes", "workdir"},
+    "stopping": {"backup", "processes"},
+    "loop": {
+        *("analysis", "callbacks", "layers", "processes", "schedules"),
+        *("stopping", "strategies"),
+    },
     "models": {"data", "files", "layers", "recipes"},
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "files", "layers"},
     "predicting": {"data"},
     "workdir": {"files", "recipes"},
-    "assembly": {"data", "layers", "models", "optimizers", "recipes"},
+    "assembly": {
+        *("data", "layers", "models", "optimizers", "processes", "recipes"),
+        "strategies",
+    },
     "fitting": {
-        *("analysis", "assembly", "backup", "files", "loop", "recipes"),
-        "workdir",
+        *("analysis", "assembly", "backup", "files", "loop", "processes"),
+        *("recipes", "workdir"),
     },
     "sweeping": {
         *("analysis", "data", "files", "fitting", "grids", "recipes"),
@@ -40,8 +48,8 @@ MAY_IMPORT = {
     },
     "cli": {
         *("analysis", "backup", "cli", "data", "exporting", "files"),
-        *("fitting", "grids", "models", "publishing", "recipes", "stopping"),
-        *("sweeping", "workdir"),
+        *("fitting", "grids", "models", "processes", "publishing", "recipes"),
+        *("stopping", "sweeping", "workdir"),
     },
 }
 KERAS_FREE = ("files", "schedules", "recipes", "grids")

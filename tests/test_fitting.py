@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import assembly, callbacks, data, fitting
+from keras_dropblock import assembly, callbacks, data, fitting, strategies
 from keras_dropblock.recipes import Recipe, RecipeError
 from runs import Stop, rows, small, weights
 
@@ -362,7 +362,7 @@ def test_no_test_image_is_lost_where_replicas_share_badly(npz, tmp_path):
 def test_every_replica_gets_a_part_of_every_test_batch(
     count, batch_size, replicas, size
 ):
-    assert assembly.full_batches(count, batch_size, replicas) == size
+    assert strategies.full_batches(count, batch_size, replicas) == size
 
 
 @pytest.mark.tensorflow_only
@@ -374,7 +374,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused(npz, tmp_path):
 
 def test_too_few_images_for_the_replicas_are_refused():
     with pytest.raises(RecipeError, match="5 images in batches of 8"):
-        assembly.full_batches(5, 8, replicas=4)
+        strategies.full_batches(5, 8, replicas=4)
 
 
 @pytest.mark.tensorflow_only

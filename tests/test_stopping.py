@@ -15,6 +15,7 @@ import pytest
 from keras_dropblock import assembly, callbacks, cli, files, fitting, stopping
 from keras_dropblock.backup import NotFiniteError, Place
 from keras_dropblock.data import DataError
+from keras_dropblock.processes import LostError
 from keras_dropblock.recipes import RecipeError
 from keras_dropblock.stopping import Interrupted, StopRequests
 from keras_dropblock.workdir import WorkdirError
@@ -139,6 +140,7 @@ def test_every_way_to_fail_has_its_exit_code():
         (NotFiniteError("x"), 3),
         (files.WriteError("x"), 4),
         (PermissionError(13, "Permission denied", "x"), 4),
+        (LostError("x"), 5),
         (Interrupted(signal.SIGTERM, Place(1, 2)), 143),
         (Interrupted(signal.SIGINT, Place(1, 2)), 130),
         (KeyboardInterrupt(), 130),

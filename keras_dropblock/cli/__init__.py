@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import traceback
 
 from absl import app, flags, logging
 
@@ -28,12 +29,27 @@ def run(command):
             command()
         except (Exception, KeyboardInterrupt) as error:
             code, message = _outcome(error)
-            if code is None:
+            if code is None and not _is_one_of_several():
                 raise
-            print(message, file=sys.stderr)
-            sys.exit(code)
+            print(message or traceback.format_exc(), file=sys.stderr)
+            _exit(1 if code is None else code, error)
 
     app.run(main)
+
+
+def _is_one_of_several():
+    from keras_dropblock import processes
+
+    return processes.count() > 1
+
+
+def _exit(code, error):
+    from keras_dropblock import processes
+    from keras_dropblock.stopping import Interrupted
+
+    if not isinstance(error, Interrupted):  # as which all stop together
+        processes.leave(code)
+    sys.exit(code)
 
 
 def _outcome(error):
@@ -42,6 +58,7 @@ def _outcome(error):
     from keras_dropblock.data import DataError
     from keras_dropblock.exporting import DifferenceError, ExportError
     from keras_dropblock.models.weights import WeightsError
+    from keras_dropblock.processes import LostError
     from keras_dropblock.publishing import PublishError
     from keras_dropblock.recipes import RecipeError
     from keras_dropblock.stopping import Interrupted
@@ -56,6 +73,7 @@ def _outcome(error):
         (2, (RecipeError, WeightsError, WorkdirError)),
         (3, NotFiniteError),
         (4, OSError),
+        (5, LostError),
     ):
         if isinstance(error, kinds):
             return code, f"error: {error}"

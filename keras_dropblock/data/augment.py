@@ -43,6 +43,19 @@ def draw(rng, count, height, width, *, pad=0, flip=False, cutout=0, mixup=0.0):
     return drawn
 
 
+def part(drawn, places):
+    """What was drawn for some of the images of a batch, without mixup.
+
+    Args:
+        drawn: from `draw`.
+        places: slice of the batch.
+    """
+    return {
+        name: tuple(array[places] for array in arrays)
+        for name, arrays in drawn.items()
+    }
+
+
 def _interval(centre, size, length):
     """Which places of a line the square covers: bool (images, length)."""
     first, places = centre - size // 2, np.arange(length)

@@ -31,9 +31,13 @@ class Batches(keras.utils.PyDataset):
         training: whether to shuffle, augment and drop the last partial batch.
         augmentation: in training, arguments of `augment.draw`, by name.
         seed: of order and augmentation, int >= 0.
+        share: in training, (part, parts): each batch is the part, from 0, of
+            so many equal ones of the batch that `share=(0, 1)` has. Only its
+            images are read.
 
     Raises:
-        ValueError: if there is less than one batch to train on.
+        ValueError: if there is less than one batch to train on, or the batch
+            cannot be shared.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Batches(keras.utils.PyDataset):
         training=False,
         augmentation=None,
         seed=0,
+        share=(0, 1),
     ):
         super().__init__()
         if training and count < batch_size:
@@ -53,13 +58,27 @@ class Batches(keras.utils.PyDataset):
                 "`batch_size` must not exceed the number of training images, "
                 f"{count}. Received: batch_size={batch_size}."
             )
+        part, parts = share
+        if batch_size % parts:
+            raise ValueError(
+                f"`batch_size` must be a multiple of {parts}, the number of "
+                f"processes. Received: batch_size={batch_size}."
+            )
         self.count = count
         self.num_classes = num_classes
         self.batch_size = batch_size
         self.normalise = normalise
         self.training = training
         self.augmentation = augmentation or {}
+        if parts > 1 and self.augmentation.get("mixup"):
+            raise ValueError(
+                "`mixup` mixes images of a whole batch, of which each process "
+                f"reads a part. Received: {parts} processes."
+            )
         self.seed = seed
+        # Of the places 0 to batch_size - 1, those that this process trains on.
+        size = batch_size // parts
+        self.mine = slice(part * size, (part + 1) * size)
         self.epoch = 0
         self.first_batch = 0
 
@@ -74,7 +93,7 @@ class Batches(keras.utils.PyDataset):
     def batch(self, index):
         """Batch `index` of this epoch: (images, one-hot labels)."""
         images, labels = self.read(index)
-        drawn = self.draw(index, images.shape) if self.training else {}
+        drawn = self.draw(index, images.shape[1:3]) if self.training else {}
         return augment.apply(
             drawn,
             images,
@@ -83,12 +102,20 @@ class Batches(keras.utils.PyDataset):
             normalise=self.normalise,
         )
 
-    def draw(self, index, shape):
-        """What is random about batch `index` of this epoch."""
+    def draw(self, index, size):
+        """What is random about batch `index` of this epoch.
+
+        Args:
+            index: of the batch.
+            size: (height, width) of the images.
+        """
         # From 1, since NumPy takes [seed, epoch, 0] for [seed, epoch], which
         # is the seed of the order.
         rng = np.random.default_rng([self.seed, self.epoch, index + 1])
-        return augment.draw(rng, *shape[:3], **self.augmentation)
+        drawn = augment.draw(rng, self.batch_size, *size, **self.augmentation)
+        if self.mine == slice(0, self.batch_size):
+            return drawn
+        return augment.part(drawn, self.mine)
 
     def read(self, index):
         """The images of batch `index` of this epoch, and their labels.
@@ -126,7 +153,9 @@ class ArrayBatches(Batches):
     def chosen(self, index):
         """Which images are in batch `index` of this epoch."""
         here = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.order(self.epoch)[here] if self.training else here
+        if not self.training:
+            return here
+        return self.order(self.epoch)[here][self.mine]
 
     def order(self, epoch):
         """The permutation of the images in this epoch."""
@@ -163,7 +192,7 @@ class DeviceBatches(ArrayBatches):
             chosen = np.arange(self.count)[chosen]
         drawn = {}
         if self.training:
-            drawn = self.draw(index, (len(chosen), *self.images.shape[1:]))
+            drawn = self.draw(index, self.images.shape[1:3])
         return self._batch(self.images, self.labels[chosen], chosen, drawn)
 
     def _on_device(self, images, labels, chosen, drawn):
