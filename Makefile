@@ -21,7 +21,7 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_normalization.py
 BACKEND_MARKS := (not slow or conformance) and not soak
 
-.PHONY: help quickstart test test-slow test-backends soak lint wheel clean
+.PHONY: help quickstart test test-slow test-backends soak bench lint wheel clean
 
 help:
 	@echo "make quickstart     train, draw, export and serve a digit classifier"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-slow      the longer ones: every network, every conformance"
 	@echo "make test-backends  layers, schedules and models on JAX and torch"
 	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
+	@echo "make bench          measure, and write the README's tables: 15 minutes"
 	@echo "make lint           ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check what is in it"
 	@echo "make clean          remove the virtual environment and build outputs"
@@ -53,6 +54,15 @@ test-backends: $(VENV)/.backends
 soak: $(VENV)/.backends
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m soak -s
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m soak -s
+
+BENCHMARKS := layer train_step efficiency input_pipeline inference
+
+# On a machine that does nothing else. KerasCV is measured where it is installed.
+bench: $(VENV)/.backends
+	@for name in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$name.py || exit 1; \
+	done
+	$(BIN)/python benchmarks/tables.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
