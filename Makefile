@@ -1,6 +1,7 @@
 # Everything runs in a virtual environment of this checkout.
 PYTHON ?= python3
 VENV ?= .venv
+SERVE_VENV ?= .venv_serve
 BIN := $(VENV)/bin
 
 # tensorflow-cpu is half the download; it exists for Linux without a GPU.
@@ -21,13 +22,20 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_normalization.py
 BACKEND_MARKS := (not slow or conformance) and not soak
 
-.PHONY: help quickstart test test-slow test-backends soak bench lint wheel clean
+# What `make serve` serves, and how: see docs/serving.md.
+SAVED_MODEL ?= saved_models/quickstart
+SERVE_FLAGS ?=
+
+.PHONY: help quickstart test test-slow test-backends test-serving soak bench lint \
+	wheel serve clean
 
 help:
 	@echo "make quickstart     train, draw, export and serve a digit classifier"
 	@echo "make test           the tests, on TensorFlow"
 	@echo "make test-slow      the longer ones: every network, every conformance"
 	@echo "make test-backends  layers, schedules and models on JAX and torch"
+	@echo "make test-serving   the HTTP server, under load, on this machine alone"
+	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
 	@echo "make bench          measure, and write the README's tables: 15 minutes"
 	@echo "make lint           ruff check and ruff format --check"
@@ -49,6 +57,13 @@ test-slow: $(VENV)/.dev
 test-backends: $(VENV)/.backends
 	KERAS_BACKEND=jax $(PYTEST) -m "$(BACKEND_MARKS)" $(BACKEND_TESTS)
 	KERAS_BACKEND=torch $(PYTEST) -m "$(BACKEND_MARKS)" $(BACKEND_TESTS)
+
+test-serving: $(SERVE_VENV)/.serve
+	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py
+
+serve: $(SERVE_VENV)/.serve
+	$(SERVE_VENV)/bin/python serving/server.py --saved_model=$(SAVED_MODEL) \
+	  $(SERVE_FLAGS)
 
 # One test a backend: more than one process would only slow each other.
 soak: $(VENV)/.backends
@@ -74,13 +89,13 @@ wheel: $(VENV)/.dev
 	$(BIN)/python tests/wheel_content.py dist/*.whl
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(SERVE_VENV) build dist
 
-$(VENV)/bin/python:
+$(VENV)/bin/python $(SERVE_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) \
 	else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(PYTHON) -m venv $(@:/bin/python=)
+	$@ -m pip install --quiet --upgrade pip
 
 $(VENV)/.tensorflow: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing keras_dropblock with $(TENSORFLOW) into $(VENV): about 2 GB on disk"
@@ -95,4 +110,10 @@ $(VENV)/.dev: $(VENV)/.tensorflow
 $(VENV)/.backends: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[jax,torch]'
+	@touch $@
+
+$(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python
+	@echo "Installing KServe with $(TENSORFLOW) into $(SERVE_VENV): about 2 GB on disk"
+	$(SERVE_VENV)/bin/python -m pip install --quiet \
+	  --editable '.[$(TENSORFLOW),serve]' pytest
 	@touch $@

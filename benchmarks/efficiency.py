@@ -6,8 +6,9 @@ update on batches of 32 images.
 
 import time
 
-import measuring
 from absl import app
+
+import measuring
 
 BATCH = 32
 # The paper's milliseconds: forward and backward, Titan X, cuDNN 5. What it

@@ -7,8 +7,9 @@ import os
 import pathlib
 import tempfile
 
-import measuring
 from absl import app
+
+import measuring
 
 DEPTH, WIDTH = 16, 4
 BATCHES = (1, 64)

@@ -4,8 +4,9 @@
 and photographs of ImageNet's usual size, decoded, cropped and resized.
 """
 
-import measuring
 from absl import app
+
+import measuring
 
 BATCH = 128
 PHOTOGRAPH, SIZE = (375, 500), 224  # height and width, side

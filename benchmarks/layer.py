@@ -7,8 +7,9 @@ import json
 import os
 import re
 
-import measuring
 from absl import app, flags
+
+import measuring
 
 SHAPES = (
     (32, 32, 32, 64),

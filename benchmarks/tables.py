@@ -6,14 +6,14 @@ python benchmarks/tables.py [--results=FILE]
 import json
 import pathlib
 
+from absl import app
+
 import efficiency
 import inference
 import input_pipeline
 import layer
 import measuring
 import train_step
-from absl import app
-
 from keras_dropblock import files
 
 BENCHMARKS = {

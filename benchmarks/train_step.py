@@ -8,8 +8,9 @@ import os
 import statistics
 import time
 
-import measuring
 from absl import app, flags
+
+import measuring
 
 START = time.perf_counter()
 DEPTH, WIDTH, BATCH = 16, 4, 64

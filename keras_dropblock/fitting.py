@@ -1,7 +1,10 @@
 """Train and evaluate by a recipe."""
 
+import dataclasses
 import json
 import pathlib
+
+import numpy as np
 
 from keras_dropblock import assembly, files, loop
 from keras_dropblock.analysis import plots
@@ -144,6 +147,49 @@ def load_run(workdir):
         )
     model.load_weights(workdir / "model.weights.h5")
     return model, recipe, info
+
+
+class Examples:
+    """Images of a recipe's data set as they are before normalisation.
+
+    Args:
+        recipe: a resolved `Recipe`, as `load_run` gives it.
+
+    Raises:
+        data.DataError: if the data are not there.
+    """
+
+    def __init__(self, recipe):
+        self.recipe = recipe
+        self.splits = assembly.load(recipe)
+
+    def drawn(self, count):
+        """Up to `count` uint8 training images, drawn by the recipe's seed."""
+        size = min(count, self.splits.size("train"))
+        batches = self._batches("train", size, training=True)
+        return batches.read(0)[0]
+
+    def test(self, count):
+        """Up to `count` test images, evenly spaced: (uint8 images, labels)."""
+        size = self.splits.size("test")
+        count = min(count, size)
+        batches = self._batches("test", size // count)
+        # The first image of each batch.
+        read = [batches.read(i) for i in range(count)]
+        return tuple(
+            np.concatenate([x[:1] for x in xs])
+            for xs in zip(*read, strict=True)
+        )
+
+    def _batches(self, split, batch_size, **arguments):
+        return assembly.batches(
+            dataclasses.replace(self.recipe, data_on_device=False),
+            self.splits,
+            split,
+            batch_size=batch_size,
+            seed=self.recipe.seed,
+            **arguments,
+        )
 
 
 def _score(model, batches):

@@ -3,10 +3,11 @@
 import json
 import pathlib
 
-import measuring
 import pytest
-import tables
 from absl import flags
+
+import measuring
+import tables
 
 README = tables.README.read_text("utf-8")
 RESULTS = pathlib.Path(measuring.HERE) / "results" / f"{tables.MACHINE}.json"

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from keras_dropblock import DropBlock1D, DropBlock2D, DropBlock3D
-from keras_dropblock.layers import dropblock_at_inference, dropblock_layers
+from keras_dropblock.layers import (
+    Dropout,
+    SpatialDropout2D,
+    StochasticDepth,
+    dropblock_at_inference,
+    dropblock_layers,
+    dropping_as_trained,
+)
 
 
 def ones(*shape, dtype="float32"):
@@ -399,6 +406,39 @@ def test_inference_override_needs_a_dropblock_layer():
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     with pytest.raises(ValueError, match="no DropBlock layer"):
         with dropblock_at_inference(model, keep_prob=0.9):
+            pass
+
+
+def test_dropping_as_trained_is_each_layers_own_rate_and_ends():
+    inputs = keras.Input((8, 8, 64))
+    layers = [
+        DropBlock2D(0.9, 1, seed=1),
+        Dropout(0.3, seed=2),
+        SpatialDropout2D(0.5, seed=3),
+        StochasticDepth(0.5, seed=4),
+        keras.layers.BatchNormalization(epsilon=1e-9),
+    ]
+    model = keras.Model(inputs, [layer(inputs) for layer in layers])
+    x = np.ones((32, 8, 8, 64), "float32")
+    with dropping_as_trained(model):
+        first, second = (model.predict(x, verbose=0) for _ in range(2))
+    rates = [(y == 0).mean() for y in first]
+    # 131,072 units, of SpatialDropout 2,048 maps: five standard errors.
+    assert abs(rates[0] - 0.1) < 5 * 0.0008
+    assert abs(rates[1] - 0.3) < 5 * 0.0013
+    assert abs(rates[2] - 0.5) < 5 * 0.011
+    assert not np.array_equal(first[0], second[0])
+    # Neither stochastic depth nor the batch's own statistics.
+    assert (first[3] == 1).all() and np.allclose(first[4], 1)
+    assert all(np.allclose(y, 1) for y in model.predict(x, verbose=0))
+
+
+def test_dropping_as_trained_needs_something_that_drops():
+    inputs = keras.Input((8, 8, 2))
+    x = Dropout(0.0)(DropBlock2D(1.0, 3)(inputs))
+    model = keras.Model(inputs, StochasticDepth(0.5)(x))
+    with pytest.raises(ValueError, match="that drops anything"):
+        with dropping_as_trained(model):
             pass
 
 

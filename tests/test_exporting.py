@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from keras_dropblock import data, exporting, models
+from keras_dropblock.layers import dropping_as_trained
+from keras_dropblock.recipes import Recipe
 
 pytestmark = pytest.mark.tensorflow_only
 NORMALISE = data.Normalise((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
@@ -22,7 +24,14 @@ def model():
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    return exporting.export(model, tmp_path_factory.mktemp("out"), NORMALISE)
+    return exporting.export(
+        model,
+        tmp_path_factory.mktemp("out"),
+        NORMALISE,
+        labels=["tench", "English\nspringer", "church", "chute"],
+        recipe=Recipe(mean=NORMALISE.mean, std=NORMALISE.std),
+        monte_carlo_samples=4,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +49,12 @@ def photos():
     return coarse.repeat(8, 1).repeat(8, 2)
 
 
+def of_files(loaded, files):
+    import tensorflow as tf
+
+    return loaded.serve_bytes(tf.stack(files))["probabilities"].numpy()
+
+
 def probabilities(model, images):
     logits = model.predict(NORMALISE(images), verbose=0)
     return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
@@ -51,12 +66,15 @@ def test_every_endpoint_gives_the_models_probabilities(model, loaded, photos):
     expected = probabilities(model, photos)
     assert np.allclose(expected.sum(1), 1)
     pngs = tf.stack([tf.io.encode_png(image) for image in photos])
-    for endpoint, images in (
-        (loaded.serve, NORMALISE(photos)),
-        (loaded.serve_uint8, photos),
-        (loaded.serve_bytes, pngs),
+    answer = loaded.serve_bytes(pngs)
+    assert answer["status"].numpy().tolist() == [b"ok"] * len(photos)
+    for given in (
+        loaded.serve(NORMALISE(photos)),
+        loaded.serve_uint8(photos),
+        answer["probabilities"],
+        keras.ops.softmax(model.layers[-1](loaded.features(photos))),
     ):
-        assert np.allclose(endpoint(images), expected, atol=1e-5)
+        assert np.allclose(given, expected, atol=1e-5)
 
 
 def test_jpegs_are_decoded_as_tensorflow_decodes_them(model, loaded, photos):
@@ -65,7 +83,7 @@ def test_jpegs_are_decoded_as_tensorflow_decodes_them(model, loaded, photos):
     jpegs = [tf.io.encode_jpeg(image, quality=90) for image in photos]
     pixels = np.stack([tf.io.decode_jpeg(file).numpy() for file in jpegs])
     expected = probabilities(model, pixels)
-    assert np.allclose(loaded.serve_bytes(tf.stack(jpegs)), expected, atol=1e-5)
+    assert np.allclose(of_files(loaded, jpegs), expected, atol=1e-5)
 
 
 def test_files_of_any_size_and_mode_are_resized(model, loaded, photos):
@@ -74,7 +92,7 @@ def test_files_of_any_size_and_mode_are_resized(model, loaded, photos):
     large = photos.repeat(3, 1).repeat(3, 2)
     grey = large[..., :1]
     files = [tf.io.encode_png(large[0]), tf.io.encode_png(grey[1])]
-    out = loaded.serve_bytes(tf.stack(files)).numpy()
+    out = of_files(loaded, files)
     assert out.shape == (2, 4) and np.allclose(out.sum(1), 1)
     # Blocks of 24 pixels shrink to blocks of 8; antialiasing blurs the seams.
     assert abs(out[0] - probabilities(model, photos[:1])[0]).max() < 0.1
@@ -84,7 +102,7 @@ def test_an_oblong_file_is_fitted_as_in_training(model, loaded, photos):
     import tensorflow as tf
 
     oblong = np.pad(photos[0], [(0, 0), (9, 9), (0, 0)])
-    out = loaded.serve_bytes(tf.stack([tf.io.encode_png(oblong)]))
+    out = of_files(loaded, [tf.io.encode_png(oblong)])
     assert np.allclose(out, probabilities(model, photos[:1]), atol=1e-5)
 
 
@@ -95,44 +113,95 @@ def test_a_file_is_cropped_as_the_recipe_says(model, photos, tmp_path):
     # 40 pixels, of which the central 32 are seen.
     framed = np.pad(photos[0], [(4, 4), (4, 4), (0, 0)], mode="reflect")
     loaded = tf.saved_model.load(str(path))
-    out = loaded.serve_bytes(tf.stack([tf.io.encode_png(framed)]))
+    out = of_files(loaded, [tf.io.encode_png(framed)])
     assert np.allclose(out, probabilities(model, photos[:1]), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"", b"garbage", b"GIF89a" + b"\0" * 40, b"\x89PN"]
-)
-def test_bytes_that_are_no_image_are_a_clear_error(loaded, photos, garbage):
+def test_a_file_that_fails_costs_the_others_nothing(model, loaded, photos):
     import tensorflow as tf
 
     good = tf.io.encode_png(photos[0]).numpy()
-    with pytest.raises(tf.errors.InvalidArgumentError) as error:
-        loaded.serve_bytes(tf.constant([good, garbage]))
-    message = str(error.value)
-    assert "each of `images` must be a whole JPEG or PNG file" in message
-    # And the next request is answered as if nothing had happened.
-    assert loaded.serve_bytes(tf.constant([good])).shape == (1, 4)
+    files = [good, b"", b"GIF89a" + b"\0" * 40, good[:90]]
+    answer = loaded.serve_bytes(tf.constant(files))
+    assert answer["status"].numpy().tolist() == [
+        *(b"ok", b"empty", b"neither JPEG nor PNG", b"cannot be decoded")
+    ]
+    out = answer["probabilities"].numpy()
+    assert np.allclose(out[0], probabilities(model, photos[:1]), atol=1e-5)
+    assert not out[1:].any()
 
 
-def test_a_truncated_file_is_an_error(loaded, photos):
-    import tensorflow as tf
+def test_monte_carlo_draws_anew_around_the_networks_own_drops(
+    model, loaded, photos
+):
+    first, second = loaded.monte_carlo(photos), loaded.monte_carlo(photos)
+    mean, variance = first["mean"].numpy(), first["variance"].numpy()
+    assert np.allclose(mean.sum(1), 1) and (variance > 0).all()
+    # No variable in [0, 1] varies more (Bhatia and Davis 2000).
+    assert (variance <= mean * (1 - mean) + 1e-6).all()
+    assert not np.allclose(mean, second["mean"], atol=1e-6)
+    with dropping_as_trained(model):
+        model.make_predict_function()
+        drawn = np.stack(
+            [
+                keras.ops.softmax(model.predict_on_batch(NORMALISE(photos)))
+                for _ in range(64)
+            ]
+        )
+    many = np.mean([loaded.monte_carlo(photos)["mean"] for _ in range(16)], 0)
+    # Two means of 64 draws each: 6 standard errors of 20 numbers.
+    error = np.sqrt(2 * drawn.var(0) / 64)
+    assert (abs(many - drawn.mean(0)) < 6 * error + 1e-6).all()
 
-    for encode in (tf.io.encode_png, tf.io.encode_jpeg):
-        file = encode(photos[0]).numpy()
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            loaded.serve_bytes(tf.constant([file[: len(file) // 2]]))
+
+def test_monte_carlo_needs_something_that_drops(tmp_path):
+    model = models.WRN(10, 1, keep_prob=1.0)
+    with pytest.raises(exporting.ExportError, match="has no DropBlock, Drop"):
+        exporting.export(model, tmp_path, NORMALISE, monte_carlo_samples=4)
+    with pytest.raises(exporting.ExportError, match="must be 2 or more"):
+        exporting.export(model, tmp_path, NORMALISE, monte_carlo_samples=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_of_keras_and_loaders_of_hubs_kind_use_it(
+    model, exported, loaded, photos
+):
+    expected = probabilities(model, photos)
+    # What hub.KerasLayer looks for: a call, and lists of variables.
+    assert np.allclose(loaded(NORMALISE(photos)), expected, atol=1e-5)
+    assert len(loaded.variables) == len(model.variables)
+    assert list(loaded.trainable_variables) == []
+    for endpoint, images in (
+        ("serve", NORMALISE(photos)),
+        ("serve_uint8", photos),
+    ):
+        layer = keras.layers.TFSMLayer(exported, call_endpoint=endpoint)
+        assert np.allclose(layer(images), expected, atol=1e-5)
+
+
+def test_labels_and_recipe_travel_in_assets(exported):
+    assets = exported / "assets"
+    assert (assets / "labels.txt").read_text().splitlines() == [
+        *("tench", "English springer", "church", "chute")
+    ]
+    recipe = Recipe.from_toml(assets / "recipe.toml")
+    assert (recipe.mean, recipe.std) == (NORMALISE.mean, NORMALISE.std)
+
+
+def test_labels_that_do_not_fit_are_refused(model, tmp_path):
+    with pytest.raises(exporting.ExportError, match="each of the 4 classes"):
+        exporting.export(model, tmp_path, NORMALISE, labels=["cat", "dog"])
 
 
 def test_no_random_operation_is_left(loaded):
-    for name in ("serve", "serve_uint8", "serve_bytes"):
+    plain = {"serve", "serve_uint8", "serve_bytes", "features"}
+    for name in plain:
         graph = loaded.signatures[name].graph.as_graph_def()
         ops = {node.op for node in graph.node}
         for function in graph.library.function:
             ops |= {node.op for node in function.node_def}
         assert not [op for op in ops if "Random" in op or "Rng" in op]
-    assert set(loaded.signatures) == {
-        *("serve", "serve_uint8", "serve_bytes", "serving_default")
-    }
+    assert set(loaded.signatures) == plain | {"serving_default", "monte_carlo"}
 
 
 def test_a_process_without_this_package_serves_it(
@@ -178,7 +247,7 @@ def test_a_savedmodel_that_differs_is_not_kept(model, tmp_path, monkeypatch):
         "predict_on_batch",
         lambda self, x: predict(x) + x.mean() * np.arange(4),
     )
-    with pytest.raises(RuntimeError, match="differs from the model by"):
+    with pytest.raises(exporting.DifferenceError, match="differs from the"):
         exporting.export(model, tmp_path, NORMALISE)
     assert list(tmp_path.iterdir()) == []
 

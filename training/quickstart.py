@@ -31,7 +31,7 @@ SERVE = """
     digits = np.load(sys.argv[2])
     by_array = served.serve_uint8(digits).numpy()
     files = [tf.io.encode_png(digit) for digit in digits]
-    by_file = served.serve_bytes(tf.stack(files)).numpy()
+    by_file = served.serve_bytes(tf.stack(files))["probabilities"].numpy()
     assert abs(by_array - by_file).max() < 1e-5
     for p in by_array:
         print(p.argmax(), f"{p.max():.4f}")
@@ -63,7 +63,11 @@ def main():
 
     say("3/4  Exporting a SavedModel")
     saved_model = exporting.export(
-        model, ROOT / "saved_models" / "quickstart", normalise
+        model,
+        ROOT / "saved_models" / "quickstart",
+        normalise,
+        labels=splits.class_names,
+        recipe=recipe,
     )
 
     say("4/4  Asking the SavedModel, in a process without keras_dropblock")

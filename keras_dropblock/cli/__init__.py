@@ -40,7 +40,7 @@ def _outcome(error):
     """(exit code, line to print) of an exception; (None, None) of a bug."""
     from keras_dropblock.backup import NotFiniteError
     from keras_dropblock.data import DataError
-    from keras_dropblock.exporting import ExportError
+    from keras_dropblock.exporting import DifferenceError, ExportError
     from keras_dropblock.recipes import RecipeError
     from keras_dropblock.stopping import Interrupted
     from keras_dropblock.workdir import WorkdirError
@@ -51,6 +51,7 @@ def _outcome(error):
         return 128 + signal.SIGINT, "Stopped at once by Ctrl-C."
     for code, kinds in (
         (2, (DataError, ExportError, RecipeError, WorkdirError)),
+        (2, DifferenceError),
         (3, NotFiniteError),
         (4, OSError),
     ):

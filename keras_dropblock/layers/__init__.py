@@ -3,6 +3,7 @@
 from keras_dropblock.layers.at_inference import (
     dropblock_at_inference,
     dropblock_layers,
+    dropping_as_trained,
 )
 from keras_dropblock.layers.dropblock import (
     DropBlock1D,
@@ -30,4 +31,5 @@ __all__ = [
     "StochasticDepth",
     "dropblock_at_inference",
     "dropblock_layers",
+    "dropping_as_trained",
 ]

@@ -1,4 +1,4 @@
-"""DropBlock left on outside training: the robustness experiment."""
+"""Dropping left on outside training: robustness, and Monte Carlo."""
 
 import contextlib
 
@@ -7,6 +7,7 @@ from keras_dropblock.layers.dropblock import (
     check_block_size,
     check_keep_prob,
 )
+from keras_dropblock.layers.dropout import Dropout, SpatialDropout2D
 
 
 def dropblock_layers(model):
@@ -69,6 +70,51 @@ def dropblock_at_inference(model, keep_prob, block_size=None):
     finally:
         for layer in layers:
             layer._at_inference = None
+        _discard_compiled_inference(model)
+
+
+@contextlib.contextmanager
+def dropping_as_trained(model):
+    """Leave DropBlock and dropout on outside training: for Monte Carlo.
+
+    Each layer drops at the rate it was built for, with batch statistics as at
+    inference. Stochastic depth stays off. A `tf.function` of your own must be
+    traced inside.
+
+    Args:
+        model: a model with DropBlock, Dropout or SpatialDropout2D of this
+            package, one at least with a rate above 0. Its compiled `evaluate`
+            and `predict` functions are discarded on entry and on exit.
+
+    Raises:
+        ValueError: if it has none.
+
+    Reference:
+        Gal and Ghahramani 2016, https://arxiv.org/abs/1506.02142, section 4.
+    """
+    blocks = [x for x in dropblock_layers(model) if x.final_keep_prob < 1.0]
+    dropouts = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, Dropout | SpatialDropout2D) and layer.rate
+    ]
+    if not blocks and not dropouts:
+        raise ValueError(
+            "`model` has no DropBlock, Dropout or SpatialDropout2D of this "
+            f"package that drops anything. Received: model={model.name!r}."
+        )
+    try:
+        for layer in blocks:
+            layer._at_inference = (layer.final_keep_prob, layer.block_size)
+        for layer in dropouts:
+            layer._at_inference = True
+        _discard_compiled_inference(model)
+        yield
+    finally:
+        for layer in blocks:
+            layer._at_inference = None
+        for layer in dropouts:
+            layer._at_inference = False
         _discard_compiled_inference(model)
 
 

@@ -1,0 +1,70 @@
+"""Requests that wait together are answered together."""
+
+import asyncio
+import collections
+
+import numpy as np
+
+
+class Batcher:
+    """Calls a function on the rows of all requests that wait.
+
+    While one batch is computed the next one gathers, so a lone request never
+    waits for company, and under load batches grow by themselves.
+
+    Args:
+        function: from an array (rows, ...) to a dict of arrays (rows, ...).
+        batch_size: most rows of one call; no request may have more.
+        executor: `concurrent.futures.Executor` that calls the function.
+        observe: called with the number of rows of each batch.
+    """
+
+    def __init__(self, function, batch_size, executor, observe=lambda n: None):
+        self.batch_size = batch_size
+        self._function = function
+        self._executor = executor
+        self._observe = observe
+        self._waiting = collections.deque()  # of (rows, future)
+        self._worker = None
+
+    async def __call__(self, rows):
+        """The function's results for these rows."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((rows, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self):
+        loop = asyncio.get_running_loop()
+        while requests := self._take():
+            try:
+                rows = np.concatenate([rows for rows, _ in requests])
+                self._observe(len(rows))
+                outputs = await loop.run_in_executor(
+                    self._executor, self._function, rows
+                )
+            except Exception as error:
+                for _, future in requests:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            first = 0
+            for rows, future in requests:
+                part = slice(first, first := first + len(rows))
+                if not future.done():  # else who asked has gone
+                    future.set_result({k: v[part] for k, v in outputs.items()})
+
+    def _take(self):
+        """The next requests that fit into one batch, in their order."""
+        taken, count = [], 0
+        while self._waiting:
+            rows, future = self._waiting[0]
+            if future.done():
+                self._waiting.popleft()
+                continue
+            if taken and count + len(rows) > self.batch_size:
+                break
+            taken.append(self._waiting.popleft())
+            count += len(rows)
+        return taken

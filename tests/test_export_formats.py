@@ -1,0 +1,185 @@
+"""ONNX and LiteRT: equal to the model, in 8 bits as good as told."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from keras_dropblock import data, exporting, fitting, models
+from keras_dropblock.cli import export as command
+from keras_dropblock.recipes import Recipe
+
+pytestmark = pytest.mark.tensorflow_only
+NORMALISE = data.Normalise((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
+SHAPE = (12, 20, 3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return models.WRN(
+        10, 1, keep_prob=0.9, dropout=0.1, num_classes=4, input_shape=SHAPE
+    )
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return np.random.default_rng(1).integers(0, 256, (40, *SHAPE), "uint8")
+
+
+def probabilities(model, images):
+    logits = model.predict_on_batch(NORMALISE(images))
+    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+
+
+def run_onnx(path, images):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    return session.run(["probabilities"], {"images": images})[0]
+
+
+def run_litert(path, images):
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(path)).get_signature_runner("serve_uint8")
+    return runner(images=images)["probabilities"]
+
+
+def test_an_onnx_file_gives_the_models_probabilities(model, noise, tmp_path):
+    path = exporting.export_onnx(
+        model, tmp_path / "new", NORMALISE, labels="abcd", recipe=Recipe()
+    )
+    for n in (1, 5):
+        given = run_onnx(path, noise[:n])
+        assert np.allclose(given, probabilities(model, noise[:n]), atol=1e-5)
+    assert {file.name for file in path.parent.iterdir()} == {
+        *("model.onnx", "labels.txt", "recipe.toml")
+    }
+
+
+def test_a_litert_file_gives_the_models_probabilities(model, noise, tmp_path):
+    path = exporting.export_litert(model, tmp_path, NORMALISE)
+    for n in (1, 5):
+        given = run_litert(path, noise[:n])
+        assert np.allclose(given, probabilities(model, noise[:n]), atol=1e-5)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_8_bits_are_kept_if_they_answer_as_the_model(model, noise, tmp_path):
+    labels = probabilities(model, noise).argmax(1)
+    result = exporting.export_litert_int8(
+        model, tmp_path, NORMALISE, noise, (noise, labels), most_lost=0.5
+    )
+    given = run_litert(result.path, noise)
+    assert given.dtype == np.uint8
+    share = (given.argmax(1) == labels).mean()
+    assert result[1:] == pytest.approx((40, share, 1.0, share))
+    # 1/256 is the step of the probabilities; those of the logits come on top.
+    assert abs(given / 256 - probabilities(model, noise)).mean() < 0.05
+    # A quarter of the float file's 4 bytes a weight, and the graph.
+    assert result.path.stat().st_size < 150_000
+
+
+@pytest.mark.slow
+def test_8_bits_that_lose_too_much_are_not_kept(model, noise, tmp_path):
+    labels = probabilities(model, noise).argmax(1)
+    black = np.zeros_like(noise[:3])  # shows none of the ranges
+    with pytest.raises(exporting.DifferenceError, match="Calibrate with more"):
+        exporting.export_litert_int8(
+            model, tmp_path, NORMALISE, black, (noise, labels), most_lost=0.0
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_8_bits_need_images(model, noise, tmp_path):
+    for calibration, test in (
+        (noise[:0], (noise, np.zeros(40))),
+        (noise, (noise[:0], np.zeros(0))),
+        (noise, (noise, np.zeros(39))),
+    ):
+        with pytest.raises(exporting.ExportError, match="one image at least"):
+            exporting.export_litert_int8(
+                model, tmp_path, NORMALISE, calibration, test
+            )
+
+
+@pytest.mark.parametrize(
+    "write, module, extra",
+    [
+        (exporting.export_onnx, "onnxruntime", "onnx"),
+        (exporting.export_onnx, "tf2onnx", "onnx"),
+        (exporting.export_litert, "ai_edge_litert.interpreter", "litert"),
+    ],
+)
+def test_a_missing_package_is_an_error_that_names_the_extra(
+    model, tmp_path, monkeypatch, write, module, extra
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(exporting.ExportError, match=rf"keras-.*\[{extra}\]"):
+        write(model, tmp_path, NORMALISE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_differ_are_not_kept(model, tmp_path, monkeypatch):
+    kept = tmp_path / "model.onnx"
+    kept.write_text("the one before")
+    predict = model.predict_on_batch
+    monkeypatch.setattr(
+        type(model),
+        "predict_on_batch",
+        lambda self, x: predict(x) + x.mean() * np.arange(4),
+    )
+    for write, kind in (
+        (exporting.export_onnx, "ONNX"),
+        (exporting.export_litert, "LiteRT"),
+    ):
+        with pytest.raises(exporting.DifferenceError, match=f"The {kind} file"):
+            write(model, tmp_path, NORMALISE)
+    assert [*tmp_path.iterdir()] == [kept]
+    assert kept.read_text() == "the one before"
+
+
+def test_examples_are_spaced_over_the_test_and_drawn_from_training(npz):
+    recipe = Recipe(dataset=npz, mean=(0.0,) * 3, std=(1.0,) * 3)
+    with np.load(npz) as arrays:
+        x_train, x_test = arrays["x_train"], arrays["x_test"]
+        y_test = arrays["y_test"]
+    examples = fitting.Examples(recipe)
+    images, labels = examples.test(10)  # every fourth of 43
+    assert (images == x_test[:40:4]).all() and (labels == y_test[:40:4]).all()
+    images, labels = examples.test(1000)
+    assert (images == x_test).all() and (labels == y_test).all()
+    drawn = examples.drawn(7)
+    assert len({image.tobytes() for image in drawn}) == 7
+    assert {x.tobytes() for x in drawn} <= {x.tobytes() for x in x_train}
+    assert len(examples.drawn(1000)) == len(x_train)
+
+
+@pytest.mark.slow
+def test_8_bits_cost_real_digits_little(tmp_path, capsys):
+    recipe = Recipe(dataset="digits", model="WRN-10-1").override(
+        ["epochs=4", "learning_rate_drops=[3]", "batch_size=32"]
+    )
+    fitting.fit(recipe, tmp_path / "run", verbose=0)
+    out = str(tmp_path / "out")
+    workdir = str(tmp_path / "run")
+    for kind, said in (
+        ("onnx", f"ONNX: {out}/model.onnx"),
+        ("litert", f"LiteRT: {out}/model.tflite"),
+        ("litert_int8", "of 360 test images, "),
+    ):
+        settings = {"workdir": workdir, "out": out, "format": kind}
+        numbers = {"calibration_images": "200", "test_images": "2000"}
+        with flagsaver.as_parsed(**settings, **numbers, most_lost="0.01"):
+            command.export()
+        assert said in capsys.readouterr().out
+    model, recipe, _ = fitting.load_run(workdir)
+    images, labels = fitting.Examples(recipe).test(360)
+    given = run_litert(f"{out}/model_int8.tflite", images).argmax(1)
+    plain = run_litert(f"{out}/model.tflite", images).argmax(1)
+    assert (plain == labels).mean() > 0.9
+    # One in 100 may change its class.
+    assert (plain == labels).mean() - (given == labels).mean() <= 0.01
