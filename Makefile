@@ -28,7 +28,7 @@ BACKEND_MARKS := (not slow or conformance or processes) and not soak
 SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
-.PHONY: help quickstart test test-slow test-backends test-serving soak lint \
+.PHONY: help quickstart test test-slow test-backends test-serving soak bench lint \
 	wheel serve clean
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make test-serving   the HTTP server, under load, on this machine alone"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
+	@echo "make bench          measure, and write the README's tables: 15 minutes"
 	@echo "make lint           ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check what is in it"
 	@echo "make clean          remove the virtual environment and build outputs"
@@ -70,6 +71,15 @@ serve: $(SERVE_VENV)/.serve
 soak: $(VENV)/.backends
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m soak -s
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m soak -s
+
+BENCHMARKS := layer train_step efficiency input_pipeline inference
+
+# On a machine that does nothing else. KerasCV is measured where it is installed.
+bench: $(VENV)/.backends
+	@for name in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$name.py || exit 1; \
+	done
+	$(BIN)/python benchmarks/tables.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

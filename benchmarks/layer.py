@@ -7,8 +7,9 @@ import json
 import os
 import re
 
-import measuring
 from absl import app, flags
+
+import measuring
 
 SHAPES = (
     (32, 32, 32, 64),
@@ -26,7 +27,6 @@ KEEP_PROB, BLOCK_SIZE = 0.9, 7
 _BACKEND = flags.DEFINE_enum(
     "backend", None, measuring.BACKENDS, "Of the process that measures."
 )
-_ONLY = flags.DEFINE_list("only", list(measuring.BACKENDS), "Backends.")
 
 
 def layers():
@@ -184,25 +184,26 @@ def reason(error):
     return causes[-1] if causes else f"{type(error).__name__}: {lines[0]}"
 
 
-def report(rows):
-    columns = ("identity", "SpatialDropout2D", "KerasCV", "textbook", "ours")
-    print("Time of forward and backward over that of keras.layers.Dropout")
-    print(f"{'':12}{'':18}{'Dropout ms':>12}", end="")
-    print("".join(f"{name:>18}" for name in columns), "  textbook / ours")
+def show(rows):
+    """The table, and why a cell is empty."""
+    others = ("identity", "SpatialDropout2D", "KerasCV", "textbook", "ours")
+    table = [["mode", "feature map", "Dropout, ms", *others, "textbook / ours"]]
     for row in rows:
         ms = row["ms"]
-        print(f"{row['mode']:12}{row['shape']!s:18}", end="")
-        print(f"{ms['Dropout']:12.2f}", end="")
-        for name in columns:
-            ratio = ms[name] / ms["Dropout"] if name in ms else float("nan")
-            print(f"{ratio:18.3f}", end="")
-        print(f"{ms['textbook'] / ms['ours']:17.1f}")
+        cells = [
+            f"{ms[name] / ms['Dropout']:.3f}" if name in ms else "-"
+            for name in others
+        ]
+        shape = " x ".join(map(str, row["shape"]))
+        dropout = f"{ms['Dropout']:.1f}"
+        gain = f"{ms['textbook'] / ms['ours']:.1f}"
+        table.append([row["mode"], shape, dropout, *cells, gain])
     left_out = {
-        f"{row['mode']}: no {name}: {why}"
+        f"- {row['mode']}, no {name}: `{why}`\n"
         for row in rows
         for name, why in row["skipped"].items()
     }
-    print("\n".join(sorted(left_out)))
+    return "\n".join([measuring.markdown(table), "".join(sorted(left_out))])
 
 
 def main(_):
@@ -217,14 +218,14 @@ def main(_):
         print(json.dumps(rows))
         return
     rows = []
-    for backend in _ONLY.value:
+    for backend in measuring.ONLY.value:
         rows += measuring.in_process(
             "layer.py",
             f"--backend={backend}",
             f"--quick={measuring.QUICK.value}",
             KERAS_BACKEND=backend,
         )
-    report(rows)
+    print(show(rows))
     measuring.save("layer", rows)
 
 

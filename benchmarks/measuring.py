@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import platform
+import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -15,8 +17,15 @@ from absl import flags
 
 HERE = pathlib.Path(__file__).parent
 BACKENDS = ("tensorflow", "jax", "torch")
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
+PACKAGES = (
+    *("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"),
+    *("onnxruntime", "ai-edge-litert", "keras-cv"),
+)
 
+HERE_NOW = flags.DEFINE_bool(
+    "here", False, "Measure in this process and print JSON."
+)
+ONLY = flags.DEFINE_list("only", list(BACKENDS), "Backends to measure.")
 QUICK = flags.DEFINE_bool("quick", False, "A small part, to see that it runs.")
 RESULTS = flags.DEFINE_string(
     "results", None, "File to write to; results/<machine>.json if not given."
@@ -94,13 +103,68 @@ def _processor():
     return platform.machine()
 
 
+def results_path(machine_name):
+    """The results file of a machine, or the one that a flag names."""
+    default = HERE / "results" / f"{machine_name}.json"
+    return pathlib.Path(RESULTS.value or default)
+
+
 def save(benchmark, rows):
-    """Put the rows of one benchmark into the results file."""
-    path = pathlib.Path(RESULTS.value or HERE / "results" / f"{machine()}.json")
+    """Put the rows of one benchmark into this machine's results file."""
+    path = results_path(machine())
     results = json.loads(path.read_text()) if path.exists() else {}
     results[benchmark] = {**record(), "quick": QUICK.value, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+def markdown(table):
+    """A table as Markdown, numbers to the right, wide enough to read as is.
+
+    Args:
+        table: rows of cells, the first with the headings. Cells are text,
+            or numbers that are text already.
+    """
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    numeric = [
+        all(re.match(r"[\d<-]", cell) for cell in column)
+        for column in zip(*table[1:], strict=True)
+    ]
+    lines = [
+        "| "
+        + " | ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numeric, strict=True)
+        )
+        + " |"
+        for row in table
+    ]
+    rule = " | ".join(
+        "-" * (width - 1) + (":" if number else "-")
+        for width, number in zip(widths, numeric, strict=True)
+    )
+    return "\n".join([lines[0], f"| {rule} |", *lines[1:]]) + "\n"
+
+
+def run_on_tensorflow(benchmark, measure, show):
+    """The main function of a benchmark that one process can measure.
+
+    Args:
+        benchmark: its name, that of the script.
+        measure: function without arguments that returns rows.
+        show: function from rows to text.
+    """
+    if HERE_NOW.value:
+        print(json.dumps(measure()))
+        return
+    rows = in_process(
+        f"{benchmark}.py",
+        "--here",
+        f"--quick={QUICK.value}",
+        KERAS_BACKEND="tensorflow",
+    )
+    print(show(rows))
+    save(benchmark, rows)
 
 
 def in_process(script, *arguments, **environment):
@@ -112,17 +176,73 @@ def in_process(script, *arguments, **environment):
     Returns:
         What that line holds.
     """
-    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     process = subprocess.run(
         [sys.executable, str(HERE / script), *arguments],
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            **environment,
-        },
+        env=_environment(environment),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     return json.loads(process.stdout.splitlines()[-1])
+
+
+def _environment(additions):
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        **additions,
+    }
+
+
+class Worker:
+    """A process that works when it is told to, so that several take turns.
+
+    The other side calls `answer` once for each turn. Its first answer comes
+    by itself, when it is ready.
+    """
+
+    def __init__(self, script, *arguments, **environment):
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / script), *arguments],
+            env=_environment(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.ready = self._read()
+
+    def turn(self):
+        """Let it work; returns its answer when it is done."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self):
+        """End it; returns its last answer."""
+        self._process.stdin.close()
+        last = self._read()
+        self._process.wait()
+        return last
+
+    def _read(self):
+        for line in self._process.stdout:
+            if line.startswith(_ANSWER):
+                return json.loads(line.removeprefix(_ANSWER))
+        raise RuntimeError(f"{self._process.args[1:]} ended too early.")
+
+
+_ANSWER = "answer: "
+
+
+def answer(value):
+    """In a worker: answer, then wait; whether there is another turn."""
+    print(_ANSWER + json.dumps(value), flush=True)
+    return bool(sys.stdin.readline())
+
+
+def peak_memory_mb():
+    """The most memory that this process has had, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -522,6 +522,29 @@ def test_unknown_sizes_follow_the_laws_of_known_ones(side, jit_compile):
 
 
 @pytest.mark.tensorflow_only
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_is_the_mask_and_its_own_gradient_zero(dtype, jit_compile):
+    import tensorflow as tf
+
+    layer = DropBlock2D(0.7, 3, seed=1, dtype=dtype)
+
+    @tf.function(jit_compile=jit_compile)
+    def gradients(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = layer(x, training=True)
+            slope = inner.gradient(y, x)
+        return y, slope, outer.gradient(slope, x, unconnected_gradients="zero")
+
+    y, slope, curvature = map(array, gradients(ones(4, 9, 9, 3, dtype=dtype)))
+    assert (slope == y).all() and (y == 0).any()
+    assert (curvature == 0).all()
+
+
+@pytest.mark.tensorflow_only
 def test_an_exported_graph_holds_no_random_operation(tmp_path):
     import tensorflow as tf
 

@@ -74,28 +74,45 @@ def _mark_by_gaps(count, probability, seed):
     longest = (2**31 - 1 - count) // chunk
     log_false = ops.log1p(-ops.cast(probability, precision))
 
-    def unfinished(i, last, marks):
-        return last < count
-
-    def mark_chunk(i, last, marks):
+    def mark_chunk(i, last):
         uniform = (ops.cast(_bits(seed, i, chunk), precision) + 0.5) * 2.0**-32
-        # Below 1, to which float32 rounds.
-        gaps = ops.log1p(-ops.minimum(uniform, 1 - 2.0**-24)) / log_false
+        gaps = ops.log(uniform) / log_false
         whole = gaps < ops.cast(longest, precision)
         gaps = ops.cast(ops.where(whole, gaps, 0), "int32")
         last = last + ops.cumsum(ops.where(whole, gaps + 1, longest))
         marked = ops.logical_and(whole, last < count)
-        marks = ops.scatter_update(
-            marks,
-            ops.where(marked, last, count)[:, None],
-            ops.ones((chunk,), "bool"),
-        )
-        return i + 1, last[-1], marks
+        # Position `count` takes what is no mark.
+        return last[-1], _marks(count + 1, ops.where(marked, last, count))
 
-    # Position `count` takes what is no mark.
-    marks = ops.zeros((count + 1,), "bool")
-    start = (ops.zeros((), "int32"), ops.full((), -1, "int32"), marks)
-    return ops.while_loop(unfinished, mark_chunk, start)[2][:count]
+    def unfinished(i, last, marks):
+        return last < count
+
+    def mark_more(i, last, marks):
+        last, more = mark_chunk(i, last)
+        return i + 1, last, ops.logical_or(marks, more)
+
+    start = (ops.ones((), "int32"), *mark_chunk(0, -1))
+    return ops.while_loop(unfinished, mark_more, start)[2][:count]
+
+
+def _marks(count, positions):
+    """`count` booleans, True at positions that ascend and may repeat."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Four times as fast as its scatter.
+        return tf.raw_ops.SparseToDense(
+            sparse_indices=positions,
+            output_shape=[count],
+            sparse_values=True,
+            default_value=False,
+            validate_indices=False,
+        )
+    return ops.scatter_update(
+        ops.zeros((count,), "bool"),
+        positions[:, None],
+        ops.ones((len(positions),), "bool"),
+    )
 
 
 @functools.cache

@@ -14,6 +14,7 @@ Reference:
 import math
 import numbers
 
+import keras
 from keras import ops
 
 from keras_dropblock.layers import draws
@@ -177,11 +178,27 @@ def drop_and_rescale(inputs, dropped, axes=None):
     """
     # Counting what is dropped, not what is kept: 1 - 0 is exact however many
     # units there are.
-    dropped = ops.cast(dropped, "float32")
-    fraction = 1.0 - ops.mean(dropped, axis=axes, keepdims=axes is not None)
-    scale = 1.0 / ops.maximum(fraction, 1 / MAX_SCALE)
-    mask = ops.cast((1.0 - dropped) * scale, inputs.dtype)
-    return inputs * ops.stop_gradient(mask)
+    fraction = 1.0 - ops.mean(
+        ops.cast(dropped, "float32"), axis=axes, keepdims=axes is not None
+    )
+    return _drop(inputs, dropped, 1.0 / ops.maximum(fraction, 1 / MAX_SCALE))
+
+
+def _drop(inputs, dropped, scale):
+    """Zeros where dropped, else `inputs * scale`.
+
+    A select, because what waits for the backward pass is then one byte a unit.
+    A product needs a float mask, which TensorFlow moreover makes early.
+    """
+    scale = ops.cast(scale, inputs.dtype)
+
+    def select(x):
+        return ops.where(dropped, ops.zeros_like(scale), x * scale)
+
+    if keras.backend.backend() != "tensorflow":
+        return select(inputs)
+    # The gradient is the same map; TensorFlow's own takes longer.
+    return ops.custom_gradient(lambda x: (select(x), select))(inputs)
 
 
 def drop_alike(inputs, rate, shape, seed_generator):
@@ -198,8 +215,7 @@ def drop_alike(inputs, rate, shape, seed_generator):
         Tensor of the shape and dtype of `inputs`.
     """
     dropped = draws.bernoulli(tuple(shape), rate, seed_generator)
-    scale = ops.cast(1.0 / (1.0 - rate), inputs.dtype)
-    return inputs * ops.where(dropped, ops.zeros_like(scale), scale)
+    return _drop(inputs, dropped, 1.0 / (1.0 - rate))
 
 
 def is_number(value):

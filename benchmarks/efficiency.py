@@ -1,0 +1,123 @@
+"""Thin and deep or wide: what does a training step of each network cost?
+
+The Wide ResNet paper's figure 4 on one's own machine: forward, backward and
+update on batches of 32 images.
+"""
+
+import time
+
+from absl import app
+
+import measuring
+
+BATCH = 32
+# The paper's milliseconds: forward and backward, Titan X, cuDNN 5. What it
+# calls ResNet-1004 is ResNet-1001.
+PAPER_MS = {
+    "PreActResNet-164": 85,
+    "PreActResNet-1001": 512,
+    "WRN-40-4": 68,
+    "WRN-16-10": 164,
+    "WRN-28-10": 312,
+}
+QUICK = ("PreActResNet-164", "WRN-40-4")
+
+
+def training_step(name, images, labels):
+    """A compiled step of a network, and the seconds until it is ready."""
+    import keras
+
+    from keras_dropblock.models import from_notation
+    from keras_dropblock.optimizers import SGD, couple_weight_decay
+
+    start = time.perf_counter()
+    model = from_notation(name)
+    couple_weight_decay(model, 5e-4)
+    model.compile(
+        SGD(0.1, momentum=0.9, nesterov=True),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    model.train_on_batch(images, labels)
+    ready = time.perf_counter() - start
+    return lambda: model.train_on_batch(images, labels), ready
+
+
+def measure(seconds):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(BATCH, 32, 32, 3)).astype("float32")
+    labels = np.eye(10, dtype="float32")[rng.integers(0, 10, BATCH)]
+    names = QUICK if measuring.QUICK.value else PAPER_MS
+    # All in one process: only one has its activations at a time.
+    steps = {name: training_step(name, images, labels) for name in names}
+    times = measuring.interleave(
+        {name: step for name, (step, _) in steps.items()}, seconds
+    )
+    ms = measuring.medians(times)
+    return [
+        {
+            "network": name,
+            "rounds": len(times[name]),
+            "ms": ms[name],
+            "ready_s": round(steps[name][1], 1),
+            "paper_ms": PAPER_MS[name],
+        }
+        for name in names
+    ]
+
+
+def show(rows):
+    base = next(row for row in rows if row["network"] == "WRN-40-4")
+    table = [
+        [
+            *("network", "ms a step", "over WRN-40-4", "paper's ms"),
+            *("over WRN-40-4", "n", "first step, s"),
+        ]
+    ]
+    for row in rows:
+        table.append(
+            [
+                *(row["network"], f"{row['ms']:.0f}"),
+                f"{row['ms'] / base['ms']:.2f}",
+                f"{row['paper_ms']}",
+                f"{row['paper_ms'] / base['paper_ms']:.2f}",
+                *(f"{row['rounds']}", f"{row['ready_s']:.0f}"),
+            ]
+        )
+    return measuring.markdown(table)
+
+
+def draw(rows, path):
+    """Bars of this machine and of the paper, each over its WRN-40-4."""
+    from matplotlib.figure import Figure
+
+    base = next(row for row in rows if row["network"] == "WRN-40-4")
+    figure = Figure(figsize=(6.4, 3), layout="constrained")
+    axes = figure.subplots()
+    for key, label, shift in (
+        ("ms", "here", -0.2),
+        ("paper_ms", "the paper's Titan X", 0.2),
+    ):
+        bars = axes.barh(
+            [i + shift for i in range(len(rows))],
+            [row[key] / base[key] for row in rows],
+            height=0.4,
+            label=label,
+        )
+        axes.bar_label(bars, fmt=" %.1f")
+    axes.set_yticks(range(len(rows)), [row["network"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("time of a training step over that of WRN-40-4")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main(_):
+    seconds = 5 if measuring.QUICK.value else 60
+    measuring.run_on_tensorflow("efficiency", lambda: measure(seconds), show)
+
+
+if __name__ == "__main__":
+    app.run(main)

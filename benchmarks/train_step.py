@@ -1,0 +1,226 @@
+"""What does a training step cost: with DropBlock, and next to plain PyTorch?
+
+WRN-16-4 on batches of 64 images. One process for each network, which take
+one step in turn.
+"""
+
+import os
+import statistics
+import time
+
+from absl import app, flags
+
+import measuring
+
+START = time.perf_counter()
+DEPTH, WIDTH, BATCH = 16, 4, 64
+KEEP_PROB, BLOCK_SIZE = 0.9, 7
+# Mode, backend, further environment.
+MODES = (
+    ("TF graph", "tensorflow", {}),
+    ("TF graph, ops in turn", "tensorflow", {"TF_NUM_INTEROP_THREADS": "1"}),
+    ("JAX jit", "jax", {}),
+    ("torch eager", "torch", {}),
+)
+PLAIN = {
+    "plain PyTorch": "torch",
+    "plain PyTorch, channels_last": "torch_channels_last",
+}
+KERAS = {"keras": "", "keras_dropblock": ", DropBlock"}
+
+_WORKER = flags.DEFINE_enum(
+    "worker",
+    None,
+    [*KERAS, *PLAIN.values()],
+    "Of the process that trains.",
+)
+
+
+class Steps:
+    """Counts a worker's steps and answers for them; made after imports."""
+
+    def __init__(self):
+        self.imported = time.perf_counter()
+        self.before_mb = measuring.peak_memory_mb()
+        self.count = 0
+        self.scheduler_ms = []
+
+    def done(self):
+        """Answer for a step. Returns when there is to be another."""
+        now = time.perf_counter()
+        self.count += 1
+        first = {
+            "import_s": self.imported - START,
+            "first_step_s": now - self.imported,
+        }
+        if not measuring.answer(first if self.count == 1 else None):
+            measuring.answer(
+                {
+                    "before_mb": self.before_mb,
+                    "peak_mb": measuring.peak_memory_mb(),
+                    # The first comes from where fit begins.
+                    "scheduler_ms": self.scheduler_ms[1:6],
+                }
+            )
+            os._exit(0)  # from inside of `fit`
+
+
+def batch():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(BATCH, 32, 32, 3)).astype("float32")
+    return images, rng.integers(0, 10, BATCH)
+
+
+def train_keras(dropblock):
+    import keras
+    import numpy as np
+
+    import keras_dropblock
+    from keras_dropblock.optimizers import SGD, couple_weight_decay
+
+    steps = Steps()
+    images, labels = batch()
+    labels = np.eye(10, dtype="float32")[labels]
+    options = {"keep_prob": KEEP_PROB, "block_size": BLOCK_SIZE}
+    model = keras_dropblock.models.WRN(
+        DEPTH, WIDTH, **(options if dropblock else {})
+    )
+    couple_weight_decay(model, 5e-4)
+    model.compile(
+        SGD(0.1, momentum=0.9, nesterov=True),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=keras.backend.backend() == "jax",
+    )
+
+    class SameBatch(keras.utils.PyDataset):
+        def __len__(self):
+            return 10**6
+
+        def __getitem__(self, index):
+            return images, labels
+
+    class End(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            float(logs["loss"])  # waits for the step
+            steps.done()
+
+    callbacks = [End()]
+    if dropblock:
+        callbacks.append(timed_scheduler(steps.scheduler_ms))
+    model.fit(SameBatch(), verbose=0, callbacks=callbacks)
+
+
+def timed_scheduler(milliseconds):
+    """A KeepProbScheduler that notes what it takes before each step."""
+    import keras_dropblock
+
+    class Timed(keras_dropblock.KeepProbScheduler):
+        def on_train_batch_begin(self, batch, logs=None):
+            before = time.perf_counter()
+            super().on_train_batch_begin(batch, logs)
+            milliseconds.append((time.perf_counter() - before) * 1e3)
+
+    # keep_prob moves in each of the first six steps, then rests: a real run
+    # moves it in a thousand of its steps.
+    return Timed(lambda progress: 0.9 + 0.1 * progress, total_steps=6)
+
+
+def train_torch(channels_last):
+    import plain_torch
+
+    steps = Steps()
+    step = plain_torch.training_step(
+        plain_torch.wrn(DEPTH, WIDTH), *batch(), channels_last
+    )
+    while True:
+        step()
+        steps.done()
+
+
+def measure(seconds):
+    """Rows, one for each network."""
+    workers = {}
+    for name, worker in PLAIN.items():
+        workers[name] = start(worker)
+    for mode, backend, environment in MODES:
+        if backend in measuring.ONLY.value:
+            for worker, name in KERAS.items():
+                workers[f"{mode}{name}"] = start(
+                    worker, KERAS_BACKEND=backend, **environment
+                )
+    turns = {name: worker.turn for name, worker in workers.items()}
+    times = measuring.interleave(turns, seconds)
+    rows = []
+    for name, worker in workers.items():
+        last = worker.close()
+        scheduler_ms = last.pop("scheduler_ms")
+        rows.append(
+            {
+                "network": name,
+                "rounds": len(times[name]),
+                "ms": measuring.medians(times)[name],
+                "scheduler_ms": statistics.median(scheduler_ms or [0]),
+                **worker.ready,
+                **last,
+            }
+        )
+    return rows
+
+
+def start(worker, **environment):
+    return measuring.Worker(
+        "train_step.py", f"--worker={worker}", **environment
+    )
+
+
+def show(rows):
+    by_name = {row["network"]: row for row in rows}
+    best = min(row["ms"] for row in rows if row["network"] in PLAIN)
+    networks = [
+        [
+            *("network", "ms a step", "images/s", "of plain PyTorch's"),
+            *("first step, s", "peak memory, MB"),
+        ]
+    ]
+    for row in rows:
+        networks.append(
+            [
+                *(row["network"], f"{row['ms']:.0f}"),
+                f"{BATCH / row['ms'] * 1e3:.1f}",
+                f"{best / row['ms']:.2f}",
+                f"{row['first_step_s']:.1f}",
+                f"{row['peak_mb']}",
+            ]
+        )
+    dropblock = [["DropBlock, over without", "time", "memory", "scheduler"]]
+    for mode, *_ in MODES:
+        if mode not in by_name:
+            continue
+        plain, ours = by_name[mode], by_name[f"{mode}, DropBlock"]
+        dropblock.append(
+            [
+                mode,
+                f"{ours['ms'] / plain['ms']:.3f}",
+                f"{ours['peak_mb'] / plain['peak_mb']:.3f}",
+                f"{ours['scheduler_ms'] / plain['ms']:.2%}",
+            ]
+        )
+    return "\n".join(map(measuring.markdown, (networks, dropblock)))
+
+
+def main(_):
+    if _WORKER.value in PLAIN.values():
+        train_torch(_WORKER.value == "torch_channels_last")
+    elif _WORKER.value:
+        train_keras(_WORKER.value == "keras_dropblock")
+    else:
+        rows = measure(seconds=10 if measuring.QUICK.value else 60)
+        print(show(rows))
+        measuring.save("train_step", rows)
+
+
+if __name__ == "__main__":
+    app.run(main)

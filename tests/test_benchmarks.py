@@ -1,0 +1,139 @@
+"""The README's tables are those that the committed results generate."""
+
+import json
+import pathlib
+
+import pytest
+from absl import flags
+
+import measuring
+import tables
+
+README = tables.README.read_text("utf-8")
+RESULTS = pathlib.Path(measuring.HERE) / "results" / f"{tables.MACHINE}.json"
+MS = {"identity": 1.0, "Dropout": 10.0, "SpatialDropout2D": 4.0}
+MS |= {"textbook": 15.0, "ours": 5.0}
+
+
+def sample_rows():
+    """A row or two of each benchmark, with round numbers."""
+    network = {"first_step_s": 5.0, "import_s": 2.0, "rounds": 9}
+    network |= {"before_mb": 700, "scheduler_ms": 1.0}
+    steps = {
+        "plain PyTorch": (640, 800),
+        "plain PyTorch, channels_last": (800, 800),
+        "TF graph": (500, 1000),
+        "TF graph, DropBlock": (520, 1050),
+    }
+    return {
+        "layer": [
+            {
+                **{"mode": "TF graph", "shape": [32, 8, 8, 64], "rounds": 9},
+                **{"ms": MS, "skipped": {"KerasCV": "TypeError: int()"}},
+            }
+        ],
+        "train_step": [
+            {"network": name, "ms": ms, "peak_mb": mb, **network}
+            for name, (ms, mb) in steps.items()
+        ],
+        "efficiency": [
+            {"network": name, "ms": ms, "paper_ms": paper, **network}
+            | {"ready_s": 3.0}
+            for name, ms, paper in (
+                ("WRN-40-4", 100.0, 68),
+                ("PreActResNet-1001", 800.0, 512),
+            )
+        ],
+        "input_pipeline": [
+            {"images": "32 x 32", "rounds": 3}
+            | {"images_per_second": {"ours": 90_000, "tf.data map": 9_000}}
+        ],
+        "inference": [
+            {
+                "batch": 64,
+                "rounds": 3,
+                "ms": {"Keras": 64.0, "SavedModel": 32.0},
+            }
+            | {"bytes": {"Keras": 11e6, "SavedModel": 22e6}}
+        ],
+    }
+
+
+@pytest.fixture
+def parsed_flags():
+    flags.FLAGS(["tests"])
+    yield
+    flags.FLAGS.unparse_flags()
+
+
+def lines(benchmark):
+    """Cells of the table that the sample rows give."""
+    text = tables.BENCHMARKS[benchmark].show(sample_rows()[benchmark])
+    rows = [row for row in text.splitlines() if row.startswith("|")]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
+def test_layers_are_compared_with_dropout():
+    head, rule, row = lines("layer")
+    assert row == [
+        *("TF graph", "32 x 8 x 8 x 64", "10.0", "0.100", "0.400", "-"),
+        *("1.500", "0.500", "3.0"),
+    ]
+    assert rule[0].endswith("-") and rule[2].endswith(":")
+    text = tables.BENCHMARKS["layer"].show(sample_rows()["layer"])
+    assert "- TF graph, no KerasCV: `TypeError: int()`" in text
+
+
+def test_steps_are_compared_with_the_better_plain_pytorch():
+    *networks, dropblock = lines("train_step")
+    rows = {row[0]: row[1:] for row in networks}
+    assert rows["TF graph"][:3] == ["500", "128.0", "1.28"]
+    assert rows["plain PyTorch, channels_last"][2] == "0.80"
+    assert dropblock == ["TF graph", "1.040", "1.050", "0.20%"]
+
+
+def test_networks_pipelines_and_formats_are_compared():
+    assert lines("efficiency")[3][:5] == [
+        *("PreActResNet-1001", "800", "8.00", "512", "7.53")
+    ]
+    assert lines("input_pipeline")[3][3] == "10.00"
+    assert lines("inference")[3] == [
+        *("SavedModel", "64", "32.0", "2000", "0.50", "22.0")
+    ]
+
+
+def test_results_of_other_benchmarks_stay(tmp_path, parsed_flags):
+    flags.FLAGS.results = str(tmp_path / "results.json")
+    measuring.save("layer", [1])
+    measuring.save("inference", [2])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["layer"]["rows"] == [1]
+    assert results["inference"]["rows"] == [2]
+    assert {"processor", "memory_gb", "python", "versions", "date"} <= set(
+        results["layer"]
+    )
+
+
+def test_functions_take_turns():
+    calls = []
+    times = measuring.interleave(
+        {name: lambda name=name: calls.append(name) for name in "ab"},
+        seconds=0,
+    )
+    assert calls == ["a", "b"] * 4  # the first to warm up
+    assert list(map(len, times.values())) == [3, 3]
+
+
+def test_the_chart_is_drawn(tmp_path):
+    rows = sample_rows()["efficiency"]
+    tables.efficiency.draw(rows, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 5_000
+
+
+def test_the_readme_shows_the_committed_results():
+    results = json.loads(RESULTS.read_text("utf-8"))
+    assert set(results) <= set(tables.BENCHMARKS)
+    for benchmark, result in results.items():
+        part = tables.text(benchmark, result)
+        mark = f"benchmarks:{benchmark} -->\n"
+        assert f"<!-- {mark}\n{part}\n<!-- /{mark}" in README
