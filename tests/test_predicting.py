@@ -72,7 +72,7 @@ def test_files_of_all_sizes_get_what_the_served_model_gives(
     loaded = tf.saved_model.load(str(out))
     served = loaded.serve_bytes(tf.stack([p.read_bytes() for p in files]))
     labels, found = predict_images(model, [str(files[0]), *files[1:]])
-    assert np.allclose(found, served, atol=1e-5)
+    assert np.allclose(found, served["probabilities"], atol=1e-5)
     assert len(labels) == 5
 
 
