@@ -108,6 +108,7 @@ def draw(rows, path):
         )
         axes.bar_label(bars, fmt=" %.1f")
     axes.set_yticks(range(len(rows)), [row["network"] for row in rows])
+    axes.margins(x=0.1)  # for the last label
     axes.invert_yaxis()
     axes.set_xlabel("time of a training step over that of WRN-40-4")
     axes.legend()

@@ -177,9 +177,8 @@ def measure(mode, shape, seconds):
 def reason(error):
     """The line of an error that says what is wrong, without Keras's frame."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
+    text = re.sub(r"Exception encountered when calling .*\s+", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines[0].startswith("Exception encountered"):
-        lines = lines[1:]
     causes = [line for line in lines if re.match(r"\w+Error: ", line)]
     return causes[-1] if causes else f"{type(error).__name__}: {lines[0]}"
 

@@ -125,9 +125,9 @@ def markdown(table):
         table: rows of cells, the first with the headings. Cells are text,
             or numbers that are text already.
     """
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
     numeric = [
-        all(re.match(r"[\d<-]", cell) for cell in column)
+        all(re.match(r"\d|-$", cell) for cell in column)
         for column in zip(*table[1:], strict=True)
     ]
     lines = [

@@ -217,7 +217,7 @@ def main(_):
     elif _WORKER.value:
         train_keras(_WORKER.value == "keras_dropblock")
     else:
-        rows = measure(seconds=10 if measuring.QUICK.value else 60)
+        rows = measure(seconds=10 if measuring.QUICK.value else 90)
         print(show(rows))
         measuring.save("train_step", rows)
 

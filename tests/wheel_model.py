@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import keras_dropblock as kdb
 from keras_dropblock import assembly, exporting
+from keras_dropblock.data import DataError
 from keras_dropblock.models import weights
 
 IMAGES = 500
@@ -31,7 +32,11 @@ def main():
 def use(name):
     model = kdb.models.load(name)
     card = model.card
-    splits = assembly.load(card.recipe)
+    try:
+        splits = assembly.load(card.recipe)
+    except DataError as error:
+        print(f"{name} skipped: {error}")
+        return
     images, truth = splits.x_test[:IMAGES], splits.y_test[:IMAGES]
     labels, found = kdb.predict_images(model, images)
     right = np.mean([card.class_names[y] for y in truth] == np.array(labels))
