@@ -12,7 +12,7 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 def test_python_blocks_run_in_order(capsys):
     text = README.read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     exec("".join(blocks), {})  # noqa: S102
     assert capsys.readouterr().out == "[0.95, 0.9]\n"
 
