@@ -195,7 +195,12 @@ def show(rows):
                 f"{row['peak_mb']}",
             ]
         )
-    dropblock = [["DropBlock, over without", "time", "memory", "scheduler"]]
+    dropblock = [
+        [
+            *("DropBlock, over without", "time", "peak memory"),
+            *("that above the libraries'", "scheduler"),
+        ]
+    ]
     for mode, *_ in MODES:
         if mode not in by_name:
             continue
@@ -205,10 +210,16 @@ def show(rows):
                 mode,
                 f"{ours['ms'] / plain['ms']:.3f}",
                 f"{ours['peak_mb'] / plain['peak_mb']:.3f}",
+                f"{_above(ours) / _above(plain):.3f}",
                 f"{ours['scheduler_ms'] / plain['ms']:.2%}",
             ]
         )
     return "\n".join(map(measuring.markdown, (networks, dropblock)))
+
+
+def _above(row):
+    """Peak memory without what was there before the network, in MiB."""
+    return row["peak_mb"] - row["before_mb"]
 
 
 def main(_):

@@ -62,7 +62,7 @@ def prepare(recipe):
         data.DataError: if the data are not there.
     """
     recipe, splits = _resolve(recipe)
-    _require_same(recipe)
+    _require_same(recipe, splits)
     check_backend(recipe)
     keras.utils.set_random_seed(recipe.seed)
     train = batches(
@@ -102,10 +102,14 @@ def _compiled(recipe, splits, steps_per_epoch):
     return model
 
 
-def _require_same(recipe):
-    """Refuse other recipes or data in the other processes."""
+def _require_same(recipe, splits):
+    """Refuse other recipes, or data of another size, in other processes."""
     if processes.count() > 1:
-        difference = processes.difference(recipe.to_toml())
+        about = (
+            f"{splits.size('train')} training images {splits.image_shape}, "
+            f"{len(splits.class_names)} classes"
+        )
+        difference = processes.difference(f"{recipe.to_toml()}# {about}\n")
         if difference:
             raise RecipeError(
                 "All processes must have one recipe and the same data, from "

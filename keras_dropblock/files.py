@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import secrets
 
 
 class WriteError(OSError):
@@ -26,7 +27,9 @@ def replacing(path, keep_as=None):
         WriteError: if the disk is full, or fails in another way.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    # In containers that share a folder, processes may have the same number.
+    unique = f"{os.getpid()}{secrets.randbelow(10**9):09}"
+    temporary = path.with_name(f".{unique}.{path.name}")
     try:
         yield temporary
         _synchronise(temporary)

@@ -154,8 +154,12 @@ def evaluate_model(model, recipe, split="test"):
     return _score(model, assembly.batches(recipe, assembly.load(recipe), split))
 
 
-def load_run(workdir):
+def load_run(workdir, dtype=None):
     """The model of a work directory with its last weights.
+
+    Args:
+        workdir: work directory of `fit`.
+        dtype: Keras's dtype policy, or None for the recipe's.
 
     Returns:
         (model, resolved recipe, contents of run.json)
@@ -172,7 +176,7 @@ def load_run(workdir):
             )
     recipe = Recipe.from_toml(workdir / "recipe.toml")
     info = json.loads((workdir / "run.json").read_text("utf-8"))
-    with assembly.policy(recipe.dtype):
+    with assembly.policy(dtype or recipe.dtype):
         model = assembly.build(
             recipe, tuple(info["image_shape"]), len(info["class_names"])
         )

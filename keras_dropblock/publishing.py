@@ -128,15 +128,17 @@ def _check_room(checkout, name):
 
 def _place(checkout, name, size, in_wheel, url):
     """Path for the weights; None if they are to be uploaded."""
+    folder = checkout / REGISTRY.parent / weights.PACKAGED.name
+    others = sum(path.stat().st_size for path in folder.glob("*.h5"))
+    size_there = size + (others if in_wheel else 0)
     limit, where = (IN_WHEEL, "wheel") if in_wheel else (IN_GIT, "repository")
-    if size > limit and (in_wheel or url is None):
+    if size_there > limit and (in_wheel or url is None):
         raise PublishError(
-            f"The weights have {size:,} bytes, more than the {limit:,} that "
-            f"the {where} takes. Publish them "
+            f"The weights would make {size_there:,} bytes, more than the "
+            f"{limit:,} that the {where} takes. Publish them "
             f"{'without in_wheel' if in_wheel else 'with a URL'}."
         )
     if in_wheel:
-        folder = checkout / REGISTRY.parent / weights.PACKAGED.name
         return folder / f"{name}.weights.h5"
     if size <= IN_GIT:
         return checkout / "saved_models" / name / "model.weights.h5"

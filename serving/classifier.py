@@ -184,7 +184,11 @@ class Signature:
             raise InvalidInput(
                 f"Each instance must be {list(self.spec.shape[1:])} {kind}."
             )
-        return rows.astype(self._kind)
+        with np.errstate(over="ignore"):
+            rows = rows.astype(self._kind)
+        if not np.isfinite(rows).all():
+            raise InvalidInput("Each number must be finite, as a float32.")
+        return rows
 
     def _of(self, instance):
         """An instance may name its only input, as TensorFlow Serving has it."""

@@ -7,8 +7,9 @@ import json
 class Limits:
     """An ASGI application around another one that refuses what is too much.
 
-    A request with a body is read whole before it is passed on, so what waits
-    in memory is at most `requests` times `megabytes`. Health and metadata have
+    A request with a body is read whole before it is passed on: at most
+    `requests` times `megabytes` of them wait. As Python numbers a body of JSON
+    takes up to some twenty times as much. Health and metadata have
     no body and are never refused. Loading and unloading models by HTTP, which
     KServe offers to anyone who reaches the port, is.
 

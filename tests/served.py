@@ -142,6 +142,7 @@ def malformed(images, files):
         ((PREDICT, {"instances": []}, JSON), 400),
         ((PREDICT, {"instances": [[1], [1, 2]]}, JSON), 400),
         ((PREDICT, {"instances": [{"b64": "***"}]}, JSON), 400),
+        ((PREDICT, {"instances": (images * 1e39).tolist()}, JSON), 400),
         (by_rows(bright), 400),
         (by_rows(images[:, :4]), 400),
         (by_rows(images, "no_such_signature"), 400),

@@ -253,6 +253,12 @@ def test_mixed_precision_trains(npz, tmp_path, dtype):
     assert np.isfinite(result["nll"])
     assert keras.config.dtype_policy().name == "float32"
     assert {w.dtype for w in weights(tmp_path / "run")} == {np.dtype("float32")}
+    for asked, computed in (
+        (None, dtype.removeprefix("mixed_")),
+        ("float32", "float32"),  # for exports
+    ):
+        model, *_ = fitting.load_run(tmp_path / "run", asked)
+        assert model.layers[1].compute_dtype == computed
 
 
 @pytest.mark.slow

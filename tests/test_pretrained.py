@@ -232,6 +232,11 @@ def test_a_url_gives_a_card_and_its_weights(
 ):
     monkeypatch.setenv("KERAS_DROPBLOCK_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(card_folder.parent)
+    # Another model of that name here is another model.
+    here = tmp_path / "here" / NAME / "model.weights.h5"
+    here.parent.mkdir(parents=True)
+    here.write_bytes(b"of another model")
+    monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(tmp_path / "here"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
     threading.Thread(target=server.serve_forever, args=(0.01,)).start()
     try:
@@ -244,8 +249,12 @@ def test_a_url_gives_a_card_and_its_weights(
         (card_folder / "model.weights.h5").write_bytes(b"other")
         with pytest.raises(weights.WeightsError, match="Nothing was kept"):
             models.load(url)
-        (card_folder / "metrics.json").write_text('{"name": "../up"}')
-        with pytest.raises(weights.WeightsError, match="cannot be read"):
+        for wrong in (b'{"name": "../up"}', b"\xff\xfe", b"[]"):
+            (card_folder / "metrics.json").write_bytes(wrong)
+            with pytest.raises(weights.WeightsError, match="cannot be read"):
+                models.load(url)
+        (card_folder / "metrics.json").write_bytes(bytes(1_000_001))
+        with pytest.raises(weights.WeightsError, match="no part of a card"):
             models.load(url)
         with pytest.raises(weights.WeightsError, match="answers 404"):
             models.load(f"{url}/nowhere")

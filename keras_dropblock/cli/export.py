@@ -55,7 +55,9 @@ _MOST_LOST = flags.DEFINE_float(
 def export():
     from keras_dropblock import data, exporting, fitting
 
-    model, recipe, labels = trained.load()
+    model, recipe, labels = trained.load(
+        "float32"
+    )  # elsewhere few compute in 16 bits
     normalise = data.Normalise(recipe.mean, recipe.std)
     arguments = (model, _OUT.value, normalise)
     shared = {"labels": labels, "recipe": recipe}

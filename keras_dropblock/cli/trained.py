@@ -12,15 +12,20 @@ _MODEL = flags.DEFINE_string(
 )
 
 
-def load():
-    """(model, resolved recipe, class names) that the flags stand for."""
+def load(dtype=None):
+    """(model, resolved recipe, class names) that the flags stand for.
+
+    Args:
+        dtype: that the network of a work directory computes in; None: as in
+            its training. Published ones compute in float32.
+    """
     from keras_dropblock import fitting, models
     from keras_dropblock.workdir import WorkdirError
 
     if (WORKDIR.value is None) == (_MODEL.value is None):
         raise WorkdirError("Give --workdir or --model, one of the two.")
     if _MODEL.value is None:
-        model, recipe, info = fitting.load_run(WORKDIR.value)
+        model, recipe, info = fitting.load_run(WORKDIR.value, dtype)
         return model, recipe, tuple(info["class_names"])
     model = models.load(_MODEL.value)
     card = getattr(model, "card", None)

@@ -5,6 +5,7 @@ from keras_dropblock.data.images import fit_to_size
 # Read from the header, before anything is decoded. 2^25 pixels, 33 million,
 # are 100 MB as bytes and 400 MB while they are resized.
 MAX_PIXELS = 2**25
+_AT_ONCE = 2  # files of a batch in memory as pixels
 MAX_SIDE = 65_500  # pixels, libjpeg's own
 
 OK = "ok"
@@ -52,7 +53,7 @@ def decode_each(files, size, channels, central_part):
     rows, status, images = (
         tf.data.Dataset.from_tensor_slices(files)
         .enumerate()
-        .map(judge, num_parallel_calls=tf.data.AUTOTUNE)
+        .map(judge, num_parallel_calls=_AT_ONCE)
         .ignore_errors()
         .concatenate(tf.data.Dataset.from_tensors((count, OK, black)))
         .batch(count + 1)

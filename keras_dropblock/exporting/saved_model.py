@@ -49,7 +49,8 @@ def export(
       by the whole batch, so an image's result depends a little on the others.
 
     The SavedModel is compared with the model before it takes its place: what
-    differs by more than 1e-5 is not kept.
+    differs by more than 1e-5 is not kept. Of `monte_carlo`, which draws, only
+    that it gives probabilities.
 
     Args:
         model: a model that gives logits for images of a known size.

@@ -153,7 +153,10 @@ def dropped_units(
     if shared_axis is not None:
         seed_shape[shared_axis] = 1
     gamma = seed_rate(keep_prob, blocks, spatial_shape)
-    seeds = draws.rare_bernoulli(tuple(seed_shape), gamma, seed_generator)
+    # Small blocks need many seeds, which have no gaps worth drawing.
+    large = block_size ** len(spatial_axes) > 8
+    draw = draws.rare_bernoulli if large else draws.bernoulli
+    seeds = draw(tuple(seed_shape), gamma, seed_generator)
     return grow_blocks(seeds, block_size, spatial_axes, spatial_shape)
 
 

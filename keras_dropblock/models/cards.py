@@ -111,7 +111,7 @@ class Card:
         """`data.Normalise` that the model was trained with."""
         return Normalise(self.recipe.mean, self.recipe.std)
 
-    def find_weights(self, folder=None):
+    def find_weights(self, folder=None, local=True):
         """Path of the published weights, checked: see `weights.find`."""
         file = self.metrics["weights"]
         return weights.find(
@@ -120,6 +120,7 @@ class Card:
             size=file["bytes"],
             url=file["url"],
             folder=folder,
+            local=local,
         )
 
 

@@ -8,6 +8,8 @@ import keras
 from keras_dropblock.models import cards, weights
 from keras_dropblock.models.notation import from_recipe
 
+_LONGEST_PAGE = 1_000_000  # bytes
+
 
 def load(source, *, folder=None):
     """Load a trained model.
@@ -57,7 +59,7 @@ def load(source, *, folder=None):
     if scheme == "kaggle" and separator:
         return _from_folder(_kaggle(address), folder)
     if scheme in ("http", "https") and separator:
-        return _from_url(source.rstrip("/"), folder)
+        return _from_url(source.rstrip("/"))
     path = pathlib.Path(source)
     if path.is_dir() and (os.sep in source or source not in cards.published()):
         return _from_folder(path, folder)
@@ -100,21 +102,37 @@ def _from_folder(path, folder):
     return build(card, card.find_weights(folder))
 
 
-def _from_url(url, folder):
+def _from_url(url):
     """A card at a URL; its weights come by the cache, as others do."""
-    texts = [
-        b"".join(weights.chunks(f"{url}/{name}")).decode("utf-8")
-        for name in ("metrics.json", "recipe.toml")
+    contents = [
+        _short(f"{url}/{name}") for name in ("metrics.json", "recipe.toml")
     ]
     try:
-        card = cards.Card.from_texts(*texts)
-        card.metrics["weights"]["url"] = f"{url}/model.weights.h5"
+        card = cards.Card.from_texts(*(c.decode("utf-8") for c in contents))
+        file = card.metrics["weights"]
+        file["url"] = f"{url}/model.weights.h5"
+        if not isinstance(file["bytes"], int) or len(file["sha256"]) != 64:
+            raise ValueError("weights must have bytes and a SHA-256")
     except (KeyError, TypeError, ValueError) as error:
         raise weights.WeightsError(
             f"{url} must have the metrics.json and recipe.toml of a published "
             f"model. They cannot be read: {error!r}."
         ) from error
-    return build(card, card.find_weights(folder))
+    # Its name may be that of another model here.
+    return build(card, card.find_weights(local=False))
+
+
+def _short(url):
+    """What a URL gives, if that is a page and no flood."""
+    content = b""
+    for chunk in weights.chunks(url):
+        content += chunk
+        if len(content) > _LONGEST_PAGE:
+            raise weights.WeightsError(
+                f"{url} gives more than {_LONGEST_PAGE:,} bytes: it is no part "
+                "of a card."
+            )
+    return content
 
 
 def _kaggle(handle):

@@ -1,5 +1,6 @@
 """Where published weights lie, and how they come to a machine."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -21,7 +22,7 @@ class WeightsError(ValueError):
     """Weights that are not there or not what they should be."""
 
 
-def find(name, *, sha256, size, url=None, folder=None):
+def find(name, *, sha256, size, url=None, folder=None, local=True):
     """Path of published weights, checked, downloaded if they must be.
 
     Looks into the folder that is given, that of the environment variable
@@ -36,6 +37,7 @@ def find(name, *, sha256, size, url=None, folder=None):
         size: of the file, in bytes.
         url: of the file, or None.
         folder: a folder with `<name>/model.weights.h5` in it.
+        local: whether to look elsewhere than in the cache and at the URL.
 
     Raises:
         WeightsError: if they are nowhere, or are not those that were
@@ -45,7 +47,7 @@ def find(name, *, sha256, size, url=None, folder=None):
     places = [
         place / name / "model.weights.h5" for place in _folders(folder)
     ] + [PACKAGED / f"{name}.weights.h5"]
-    for path in places:
+    for path in places if local else ():
         if path.is_file():
             check(path, sha256)
             return path
@@ -134,8 +136,10 @@ def _make(folder):
             "KERAS_DROPBLOCK_CACHE to a folder that can be written."
         ) from error
     for path in files.temporaries(folder):
-        if time.time() - path.stat().st_mtime > 86_400:
-            path.unlink(missing_ok=True)
+        # Another process may give it its name, or remove it, meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 86_400:
+                path.unlink()
 
 
 def _copy(url, file, size):
