@@ -24,6 +24,9 @@ MODES = {
 }
 KEEP_PROB, BLOCK_SIZE = 0.9, 7
 
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "bfloat16: JAX alone."
+)
 _BACKEND = flags.DEFINE_enum(
     "backend", None, measuring.BACKENDS, "Of the process that measures."
 )
@@ -82,7 +85,7 @@ def textbook():
             mask = 1 - ops.cast(draws < gamma, "float32") * valid
             mask = -ops.max_pool(-mask, block, strides=1, padding="same")
             kept = ops.mean(mask)
-            return inputs * mask / kept
+            return inputs * ops.cast(mask / kept, inputs.dtype)
 
     return Textbook()
 
@@ -152,6 +155,12 @@ def measure(mode, shape, seconds):
 
     rng = np.random.default_rng(0)
     x, upstream = rng.normal(size=(2, *shape)).astype("float32")
+    if _DTYPE.value == "bfloat16":
+        import jax.numpy as jnp
+        import keras
+
+        keras.config.set_dtype_policy("bfloat16")
+        x, upstream = (jnp.asarray(a, "bfloat16") for a in (x, upstream))
     candidates, skipped = layers()
     functions = {}
     for name, layer in candidates.items():
@@ -167,11 +176,27 @@ def measure(mode, shape, seconds):
     times = measuring.interleave(functions, seconds)
     return {
         "mode": mode,
+        "device": device(),
         "shape": shape,
         "rounds": len(times["ours"]),
         "ms": measuring.medians(times),
         "skipped": skipped,
     }
+
+
+def device():
+    """The kind of device that is measured on; TensorFlow's is not asked."""
+    backend = os.environ["KERAS_BACKEND"]
+    if backend == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    return "cpu"
 
 
 def reason(error):
@@ -222,10 +247,14 @@ def main(_):
             "layer.py",
             f"--backend={backend}",
             f"--quick={measuring.QUICK.value}",
+            f"--dtype={_DTYPE.value}",
             KERAS_BACKEND=backend,
         )
     print(show(rows))
-    measuring.save("layer", rows)
+    plain = _DTYPE.value == "float32"
+    measuring.save(
+        "layer" if plain else f"layer_{_DTYPE.value}", rows, rows[0]["device"]
+    )
 
 
 if __name__ == "__main__":

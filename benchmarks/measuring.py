@@ -70,9 +70,10 @@ def medians(times):
     }
 
 
-def machine():
+def machine(device):
     """A name for this kind of machine that tells nothing else about it."""
-    return f"{os.cpu_count()}-core-{platform.machine()}-cpu"
+    device = re.sub(r"\W+", "_", device).lower()
+    return f"{os.cpu_count()}-core-{platform.machine()}-{device}"
 
 
 def record():
@@ -109,9 +110,9 @@ def results_path(machine_name):
     return pathlib.Path(RESULTS.value or default)
 
 
-def save(benchmark, rows):
+def save(benchmark, rows, device="cpu"):
     """Put the rows of one benchmark into this machine's results file."""
-    path = results_path(machine())
+    path = results_path(machine(device))
     results = json.loads(path.read_text()) if path.exists() else {}
     results[benchmark] = {**record(), "quick": QUICK.value, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)

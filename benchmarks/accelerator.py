@@ -1,0 +1,130 @@
+"""How near to its limit does one accelerator train Wide ResNets?
+
+JAX and bfloat16, batches of 128 images that lie on the device and are
+augmented there, 50 steps at a time; a large matrix product in turn with them.
+Not part of `make bench`: a CPU has no use for it.
+"""
+
+import json
+
+from absl import app
+
+import measuring
+
+BATCH, STEPS, EPOCHS = 128, 50, 200
+NETWORKS = ("WRN-28-10", "WRN-16-8")
+IMAGES = 50_000  # of CIFAR-10's training set
+SIDE = 8192  # of the matrices
+
+
+def training(name, steps):
+    """A function that takes so many steps, and its operations."""
+    import keras
+    import numpy as np
+
+    from keras_dropblock import data
+    from keras_dropblock.analysis import networks
+    from keras_dropblock.models import from_notation
+    from keras_dropblock.optimizers import SGD, couple_weight_decay
+
+    rng = np.random.default_rng(0)
+    count = BATCH * steps
+    batches = data.batches.DeviceBatches(
+        rng.integers(0, 256, (count, 32, 32, 3), "uint8"),
+        rng.integers(0, 10, count),
+        *(10, BATCH, data.Normalise(*data.normalise.published("cifar10"))),
+        training=True,
+        augmentation={"pad": 4, "flip": True},
+    )
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = from_notation(name)
+    couple_weight_decay(model, 5e-4)
+    model.compile(
+        SGD(0.1, momentum=0.9, nesterov=True),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        jit_compile=True,
+        steps_per_execution=steps,
+    )
+    # Forward, and twice that backward; two operations a multiply-add.
+    operations = 3 * 2 * networks.multiply_adds(model) * count
+    return lambda: model.fit(batches, shuffle=False, verbose=0), operations
+
+
+def product(side, repeats):
+    """A function that multiplies matrices, and its operations."""
+    import jax
+    import jax.numpy as jnp
+
+    a, b = jnp.ones((2, side, side), "bfloat16")
+    multiply = jax.jit(jnp.matmul)
+
+    def run():
+        for _ in range(repeats):
+            last = multiply(a, b)
+        last.block_until_ready()
+
+    return run, 2 * side**3 * repeats
+
+
+def measure(quick):
+    import jax
+
+    names = ("WRN-10-1",) if quick else NETWORKS
+    steps = 2 if quick else STEPS
+    made = {name: training(name, steps) for name in names}
+    made["matrix product"] = product(512 if quick else SIDE, 1 if quick else 50)
+    times = measuring.interleave(
+        {name: run for name, (run, _) in made.items()},
+        seconds=2 if quick else 60,
+    )
+    ms = measuring.medians(times)
+    limit = made["matrix product"][1] / ms["matrix product"]
+    return [
+        {
+            "device": jax.devices()[0].device_kind,
+            "network": name,
+            "rounds": len(times[name]),
+            "ms": ms[name],
+            "teraflops": operations / ms[name] / 1e9,
+            "utilisation": operations / ms[name] / limit,
+            "images_per_second": None
+            if name == "matrix product"
+            else BATCH * steps / ms[name] * 1e3,
+        }
+        for name, (_, operations) in made.items()
+    ]
+
+
+def show(rows):
+    table = [
+        ["network", "images/s", "TFLOP/s", "of the product", "200 epochs, min"]
+    ]
+    for row in rows:
+        rate = row["images_per_second"]
+        minutes = f"{IMAGES * EPOCHS / rate / 60:.1f}" if rate else "-"
+        table.append(
+            [
+                *(row["network"], f"{rate:.0f}" if rate else "-"),
+                f"{row['teraflops']:.3g}",
+                *(f"{row['utilisation']:.2f}", minutes),
+            ]
+        )
+    return f"On one {rows[0]['device']}:\n\n{measuring.markdown(table)}"
+
+
+def main(_):
+    if measuring.HERE_NOW.value:
+        print(json.dumps(measure(measuring.QUICK.value)))
+        return
+    rows = measuring.in_process(
+        "accelerator.py",
+        "--here",
+        f"--quick={measuring.QUICK.value}",
+        KERAS_BACKEND="jax",
+    )
+    print(show(rows))
+    measuring.save("accelerator", rows, rows[0]["device"])
+
+
+if __name__ == "__main__":
+    app.run(main)
