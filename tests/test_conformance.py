@@ -28,7 +28,12 @@ def over(names):
 golden = over(GOLDENS)
 # What the backend at hand compiles: JAX always, torch never (torch.compile
 # does not trace Keras models).
-JIT_COMPILE = {"tensorflow": [False, True], "jax": [True], "torch": [False]}
+# XLA takes long to compile for TensorFlow, longer than all else here.
+JIT_COMPILE = {
+    "tensorflow": [False, pytest.param(True, marks=pytest.mark.slow)],
+    "jax": [True],
+    "torch": [False],
+}
 
 
 def images(shape, n=4):
