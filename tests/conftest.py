@@ -6,6 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import pytest
+from absl import flags
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -80,3 +81,12 @@ def deterministic():
     config.enable_op_determinism()
     yield
     config.disable_op_determinism()
+
+
+@pytest.fixture
+def parsed_flags():
+    """Flags have their defaults, until a test sets some by `flagsaver`."""
+    # Not by parsing: of commands that other tests import, some are required.
+    flags.FLAGS.mark_as_parsed()
+    yield
+    flags.FLAGS.unparse_flags()

@@ -3,8 +3,7 @@
 import json
 import pathlib
 
-import pytest
-from absl import flags
+from absl.testing import flagsaver
 
 import measuring
 import tables
@@ -59,15 +58,6 @@ def sample_rows():
     }
 
 
-@pytest.fixture
-def parsed_flags():
-    # Not by parsing: of commands that other tests import, some are required.
-    flags.FLAGS.mark_as_parsed()
-    yield
-    flags.FLAGS.results = None
-    flags.FLAGS.unparse_flags()
-
-
 def lines(benchmark):
     """Cells of the table that the sample rows give."""
     text = tables.BENCHMARKS[benchmark].show(sample_rows()[benchmark])
@@ -105,9 +95,9 @@ def test_networks_pipelines_and_formats_are_compared():
 
 
 def test_results_of_other_benchmarks_stay(tmp_path, parsed_flags):
-    flags.FLAGS.results = str(tmp_path / "results.json")
-    measuring.save("layer", [1])
-    measuring.save("inference", [2])
+    with flagsaver.flagsaver(results=str(tmp_path / "results.json")):
+        measuring.save("layer", [1])
+        measuring.save("inference", [2])
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["layer"]["rows"] == [1]
     assert results["inference"]["rows"] == [2]

@@ -159,7 +159,7 @@ def test_examples_are_spaced_over_the_test_and_drawn_from_training(npz):
 
 
 @pytest.mark.slow
-def test_8_bits_cost_real_digits_little(tmp_path, capsys):
+def test_8_bits_cost_real_digits_little(tmp_path, capsys, parsed_flags):
     recipe = Recipe(dataset="digits", model="WRN-10-1").override(
         ["epochs=4", "learning_rate_drops=[3]", "batch_size=32"]
     )

@@ -278,8 +278,8 @@ def test_mixed_precision_is_as_accurate_as_float32(tmp_path):
             recipe = Recipe().override(
                 [
                     *(f"dataset={tmp_path / 'digits.npz'}", "model=WRN-10-1"),
-                    *("epochs=4", "batch_size=32", "learning_rate_drops=[4]"),
-                    *("keep_prob=0.9", "block_size=2", "learning_rate=0.05"),
+                    *("epochs=2", "batch_size=16", "learning_rate_drops=[2]"),
+                    *("keep_prob=0.9", "block_size=2", "learning_rate=0.03"),
                     *(f"dtype={dtype}", f"seed={seed}"),
                 ]
             )
@@ -287,7 +287,7 @@ def test_mixed_precision_is_as_accurate_as_float32(tmp_path):
             runs.append(fitting.fit(recipe, workdir, verbose=0)["accuracy"])
             keep_probs = [float(row["keep_prob"]) for row in rows(workdir)]
             # Linear to 0.9, in float32 whatever the dtype.
-            expected = [0.975, 0.95, 0.925, 0.9]
+            expected = [0.95, 0.9]
             assert keep_probs == pytest.approx(expected, abs=1e-7)
             keras.utils.clear_session()
         accuracy[dtype] = np.mean(runs)
