@@ -27,9 +27,7 @@ def replacing(path, keep_as=None):
         WriteError: if the disk is full, or fails in another way.
     """
     path = pathlib.Path(path)
-    # In containers that share a folder, processes may have the same number.
-    unique = f"{os.getpid()}{secrets.randbelow(10**9):09}"
-    temporary = path.with_name(f".{unique}.{path.name}")
+    temporary = path.with_name(f".{_number()}.{path.name}")
     try:
         yield temporary
         _synchronise(temporary)
@@ -46,6 +44,11 @@ def replacing(path, keep_as=None):
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _number():
+    """Digits that no other writer has, in a container on the folder either."""
+    return f"{os.getpid()}{secrets.randbelow(10**9):09}"
 
 
 def temporaries(folder):

@@ -211,7 +211,7 @@ def test_a_foreign_last_backup_gives_way_to_the_run_s_own(
 def test_a_full_disk_leaves_the_last_backup(two_backups, monkeypatch):
     model, keeper = two_backups
     model.set_weights([np.full(w.shape, 3.0) for w in model.weights])
-    monkeypatch.setattr(files.os, "getpid", lambda: 1)
+    monkeypatch.setattr(files, "_number", lambda: "1")
     temporary = keeper.last.with_name(".1.last.npz")
     temporary.symlink_to("/dev/full")
     with pytest.raises(

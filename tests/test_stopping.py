@@ -189,7 +189,7 @@ def test_the_command_stops_with_its_code(npz, tmp_path, number, code):
 def test_a_history_that_cannot_grow_stays_whole(tmp_path, monkeypatch):
     writer = callbacks.WriteHistory(tmp_path / "history.csv")
     writer.on_epoch_end(0, {"loss": 2.5, "accuracy": 0.5})
-    monkeypatch.setattr(files.os, "getpid", lambda: 1)
+    monkeypatch.setattr(files, "_number", lambda: "1")
     (tmp_path / ".1.history.csv").symlink_to("/dev/full")
     with pytest.raises(
         files.WriteError, match="history.csv: No space left on device"

@@ -152,7 +152,13 @@ RESNETS = {
 }
 
 
-@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name[:4] == "wide"))
+        for name in RESNETS
+    ],
+)
 def test_imagenet_networks_give_the_logits_of_torch(name, tmp_path):
     ours, theirs = RESNETS[name]
     network = TorchResNet(*theirs, classes=11).eval()
