@@ -10,6 +10,7 @@ import json
 from absl import app
 
 import measuring
+import networks
 
 BATCH, STEPS, EPOCHS = 128, 50, 200
 NETWORKS = ("WRN-28-10", "WRN-16-8")
@@ -19,13 +20,10 @@ SIDE = 8192  # of the matrices
 
 def training(name, steps):
     """A function that takes so many steps, and its operations."""
-    import keras
     import numpy as np
 
     from keras_dropblock import data
-    from keras_dropblock.analysis import networks
-    from keras_dropblock.models import from_notation
-    from keras_dropblock.optimizers import SGD, couple_weight_decay
+    from keras_dropblock.analysis.networks import multiply_adds
 
     rng = np.random.default_rng(0)
     count = BATCH * steps
@@ -36,17 +34,11 @@ def training(name, steps):
         training=True,
         augmentation={"pad": 4, "flip": True},
     )
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    model = from_notation(name)
-    couple_weight_decay(model, 5e-4)
-    model.compile(
-        SGD(0.1, momentum=0.9, nesterov=True),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=True,
-        steps_per_execution=steps,
+    model = networks.compiled(
+        name, dtype="mixed_bfloat16", steps_per_execution=steps
     )
     # Forward, and twice that backward; two operations a multiply-add.
-    operations = 3 * 2 * networks.multiply_adds(model) * count
+    operations = 3 * 2 * multiply_adds(model) * count
     return lambda: model.fit(batches, shuffle=False, verbose=0), operations
 
 
@@ -67,8 +59,6 @@ def product(side, repeats):
 
 
 def measure(quick):
-    import jax
-
     names = ("WRN-10-1",) if quick else NETWORKS
     steps = 2 if quick else STEPS
     made = {name: training(name, steps) for name in names}
@@ -81,7 +71,7 @@ def measure(quick):
     limit = made["matrix product"][1] / ms["matrix product"]
     return [
         {
-            "device": jax.devices()[0].device_kind,
+            "device": measuring.device(),
             "network": name,
             "rounds": len(times[name]),
             "ms": ms[name],

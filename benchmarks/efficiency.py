@@ -9,6 +9,7 @@ import time
 from absl import app
 
 import measuring
+import networks
 
 BATCH = 32
 # The paper's milliseconds: forward and backward, Titan X, cuDNN 5. What it
@@ -25,30 +26,18 @@ QUICK = ("PreActResNet-164", "WRN-40-4")
 
 def training_step(name, images, labels):
     """A compiled step of a network, and the seconds until it is ready."""
-    import keras
-
-    from keras_dropblock.models import from_notation
-    from keras_dropblock.optimizers import SGD, couple_weight_decay
-
     start = time.perf_counter()
-    model = from_notation(name)
-    couple_weight_decay(model, 5e-4)
-    model.compile(
-        SGD(0.1, momentum=0.9, nesterov=True),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
-    )
+    model = networks.compiled(name)
     model.train_on_batch(images, labels)
     ready = time.perf_counter() - start
     return lambda: model.train_on_batch(images, labels), ready
 
 
 def measure(seconds):
-    import numpy as np
+    # Its import is no part of a step.
+    import keras_dropblock  # noqa: F401
 
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(BATCH, 32, 32, 3)).astype("float32")
-    labels = np.eye(10, dtype="float32")[rng.integers(0, 10, BATCH)]
+    images, labels = networks.batch(BATCH)
     names = QUICK if measuring.QUICK.value else PAPER_MS
     # All in one process: only one has its activations at a time.
     steps = {name: training_step(name, images, labels) for name in names}
@@ -89,6 +78,11 @@ def show(rows):
     return measuring.markdown(table)
 
 
+def chart(results):
+    """Where the chart of a results file lies."""
+    return results.with_name(f"{results.stem}-efficiency.png")
+
+
 def draw(rows, path):
     """Bars of this machine and of the paper, each over its WRN-40-4."""
     from matplotlib.figure import Figure
@@ -117,7 +111,12 @@ def draw(rows, path):
 
 def main(_):
     seconds = 5 if measuring.QUICK.value else 60
-    measuring.run_on_tensorflow("efficiency", lambda: measure(seconds), show)
+    saved = measuring.run_on_tensorflow(
+        "efficiency", lambda: measure(seconds), show
+    )
+    if saved:
+        rows, path = saved
+        draw(rows, chart(path))
 
 
 if __name__ == "__main__":

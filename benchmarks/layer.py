@@ -176,27 +176,12 @@ def measure(mode, shape, seconds):
     times = measuring.interleave(functions, seconds)
     return {
         "mode": mode,
-        "device": device(),
+        "device": measuring.device(),
         "shape": shape,
         "rounds": len(times["ours"]),
         "ms": measuring.medians(times),
         "skipped": skipped,
     }
-
-
-def device():
-    """The kind of device that is measured on; TensorFlow's is not asked."""
-    backend = os.environ["KERAS_BACKEND"]
-    if backend == "jax":
-        import jax
-
-        return jax.devices()[0].device_kind
-    if backend == "torch":
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name(0)
-    return "cpu"
 
 
 def reason(error):

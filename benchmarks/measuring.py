@@ -1,7 +1,6 @@
 """Timing side by side, the machine it was done on, and the results file."""
 
 import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -76,20 +75,37 @@ def machine(device):
     return f"{os.cpu_count()}-core-{platform.machine()}-{device}"
 
 
+def device():
+    """The kind of device that the backend of this process computes on."""
+    backend = os.environ["KERAS_BACKEND"]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(gpu)
+            return details.get("device_name", "gpu")
+    elif backend == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    else:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    return "cpu"
+
+
 def record():
-    """What a number must come with: hardware, versions and date."""
+    """What a number must come with: hardware, versions, commit and date."""
+    from keras_dropblock import versions
+
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory_gb": round(pages / 2**30),
-        "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions.of(PACKAGES),
+        "commit": versions.commit(),
         "date": datetime.date.today().isoformat(),
     }
 
@@ -110,13 +126,18 @@ def results_path(machine_name):
     return pathlib.Path(RESULTS.value or default)
 
 
-def save(benchmark, rows, device="cpu"):
-    """Put the rows of one benchmark into this machine's results file."""
+def save(benchmark, rows, device):
+    """Put the rows of one benchmark into this machine's results file.
+
+    Returns:
+        Path of that file.
+    """
     path = results_path(machine(device))
     results = json.loads(path.read_text()) if path.exists() else {}
     results[benchmark] = {**record(), "quick": QUICK.value, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    return path
 
 
 def markdown(table):
@@ -154,18 +175,22 @@ def run_on_tensorflow(benchmark, measure, show):
         benchmark: its name, that of the script.
         measure: function without arguments that returns rows.
         show: function from rows to text.
+
+    Returns:
+        The rows and the path of the file they went to; None in the process
+        that measures.
     """
     if HERE_NOW.value:
-        print(json.dumps(measure()))
-        return
-    rows = in_process(
+        print(json.dumps([device(), measure()]))
+        return None
+    kind, rows = in_process(
         f"{benchmark}.py",
         "--here",
         f"--quick={QUICK.value}",
         KERAS_BACKEND="tensorflow",
     )
     print(show(rows))
-    save(benchmark, rows)
+    return rows, save(benchmark, rows, kind)
 
 
 def in_process(script, *arguments, **environment):

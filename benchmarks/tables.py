@@ -1,9 +1,10 @@
-"""Write the README's tables and the bar chart from a results file.
+"""Write the README's tables from a results file, this machine's by default.
 
 python benchmarks/tables.py [--results=FILE]
 """
 
 import json
+import os
 import pathlib
 
 from absl import app
@@ -20,38 +21,48 @@ BENCHMARKS = {
     module.__name__: module
     for module in (layer, train_step, efficiency, input_pipeline, inference)
 }
-# The machine whose figures the README shows.
-MACHINE = "2-core-x86_64-cpu"
 README = pathlib.Path(__file__).parents[1] / "README.md"
-CHART = README.parent / "docs" / "efficiency.png"
 
 
-def text(benchmark, result):
-    """What stands in the README between the marks of a benchmark."""
-    versions = ", ".join(
-        f"{package} {version}"
-        for package, version in sorted(result["versions"].items())
-    )
+def text(benchmark, result, path):
+    """What stands in the README between the marks of a benchmark.
+
+    Args:
+        benchmark: its name.
+        result: what the results file has of it.
+        path: of that file, absolute.
+    """
+    packages = result["versions"].items()
+    versions = ", ".join(f"{name} {version}" for name, version in packages)
     rounds = [row["rounds"] for row in result["rows"]]
     count = f"{min(rounds)} to {max(rounds)}"
     quick = "A quick run, to be replaced. " if result["quick"] else ""
+    chart = ""
+    if benchmark == "efficiency":
+        link = _link(efficiency.chart(path))
+        chart = f"![Time of a training step by network]({link})\n\n"
     return (
-        f"{BENCHMARKS[benchmark].show(result['rows'])}\n"
-        f"*{quick}{result['processor']}, {result['memory_gb']} GB, "
-        f"{result['date']}; Python {result['python']}, {versions}. Medians of "
-        f"{count} rounds, in turn.*\n"
+        f"{chart}{BENCHMARKS[benchmark].show(result['rows'])}\n"
+        f"*{quick}[{path.stem}]({_link(path)}): {result['processor']}, "
+        f"{result['memory_gb']} GB, {result['date']}; {versions}; commit "
+        f"{result['commit'] or 'unknown'}. Medians of {count} rounds, in "
+        "turn.*\n"
     )
 
 
+def _link(path):
+    return pathlib.Path(os.path.relpath(path, README.parent)).as_posix()
+
+
 def main(_):
-    path = measuring.results_path(MACHINE)
+    path = measuring.results_path(measuring.machine("cpu")).absolute()
     results = json.loads(path.read_text("utf-8"))
     for benchmark, result in results.items():
-        files.write_between(
-            README, f"benchmarks:{benchmark}", text(benchmark, result)
-        )
-    if "efficiency" in results:
-        efficiency.draw(results["efficiency"]["rows"], CHART)
+        if benchmark in BENCHMARKS:
+            files.write_between(
+                *(README, f"benchmarks:{benchmark}"),
+                text(benchmark, result, path),
+            )
 
 
 if __name__ == "__main__":

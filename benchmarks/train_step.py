@@ -11,10 +11,11 @@ import time
 from absl import app, flags
 
 import measuring
+import networks
 
 START = time.perf_counter()
 DEPTH, WIDTH, BATCH = 16, 4, 64
-KEEP_PROB, BLOCK_SIZE = 0.9, 7
+DROPBLOCK = {"keep_prob": 0.9, "block_size": 7}
 # Mode, backend, further environment.
 MODES = (
     ("TF graph", "tensorflow", {}),
@@ -58,6 +59,7 @@ class Steps:
                 {
                     "before_mb": self.before_mb,
                     "peak_mb": measuring.peak_memory_mb(),
+                    "device": measuring.device(),
                     # The first comes from where fit begins.
                     "scheduler_ms": self.scheduler_ms[1:6],
                 }
@@ -65,34 +67,16 @@ class Steps:
             os._exit(0)  # from inside of `fit`
 
 
-def batch():
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(BATCH, 32, 32, 3)).astype("float32")
-    return images, rng.integers(0, 10, BATCH)
-
-
 def train_keras(dropblock):
     import keras
-    import numpy as np
 
-    import keras_dropblock
-    from keras_dropblock.optimizers import SGD, couple_weight_decay
+    # Before the clock starts.
+    import keras_dropblock  # noqa: F401
 
     steps = Steps()
-    images, labels = batch()
-    labels = np.eye(10, dtype="float32")[labels]
-    options = {"keep_prob": KEEP_PROB, "block_size": BLOCK_SIZE}
-    model = keras_dropblock.models.WRN(
-        DEPTH, WIDTH, **(options if dropblock else {})
-    )
-    couple_weight_decay(model, 5e-4)
-    model.compile(
-        SGD(0.1, momentum=0.9, nesterov=True),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=keras.backend.backend() == "jax",
+    same_batch = networks.batch(BATCH)
+    model = networks.compiled(
+        f"WRN-{DEPTH}-{WIDTH}", **(DROPBLOCK if dropblock else {})
     )
 
     class SameBatch(keras.utils.PyDataset):
@@ -100,7 +84,7 @@ def train_keras(dropblock):
             return 10**6
 
         def __getitem__(self, index):
-            return images, labels
+            return same_batch
 
     class End(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -132,8 +116,9 @@ def train_torch(channels_last):
     import plain_torch
 
     steps = Steps()
+    images, labels = networks.batch(BATCH)
     step = plain_torch.training_step(
-        plain_torch.wrn(DEPTH, WIDTH), *batch(), channels_last
+        plain_torch.wrn(DEPTH, WIDTH), images, labels.argmax(1), channels_last
     )
     while True:
         step()
@@ -144,7 +129,7 @@ def measure(seconds):
     """Rows, one for each network."""
     workers = {}
     for name, worker in PLAIN.items():
-        workers[name] = start(worker)
+        workers[name] = start(worker, KERAS_BACKEND="torch")
     for mode, backend, environment in MODES:
         if backend in measuring.ONLY.value:
             for worker, name in KERAS.items():
@@ -228,9 +213,10 @@ def main(_):
     elif _WORKER.value:
         train_keras(_WORKER.value == "keras_dropblock")
     else:
-        rows = measure(seconds=10 if measuring.QUICK.value else 90)
+        rows = measure(seconds=10 if measuring.QUICK.value else 200)
         print(show(rows))
-        measuring.save("train_step", rows)
+        # The first networks are plain PyTorch's, which stay on the CPU.
+        measuring.save("train_step", rows, rows[-1]["device"])
 
 
 if __name__ == "__main__":

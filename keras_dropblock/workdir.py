@@ -2,12 +2,9 @@
 
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
-import pathlib
 import platform
-import subprocess
 import time
 
 try:
@@ -17,7 +14,7 @@ except ImportError:  # Windows
 
 import keras
 
-from keras_dropblock import files
+from keras_dropblock import files, versions
 from keras_dropblock.recipes import Recipe
 
 
@@ -146,17 +143,15 @@ class Session:
 
 def _environment():
     names = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
-    versions = {"python": platform.python_version()}
-    for name in ("keras-dropblock", *names, "tensorflow-datasets"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
     return {
         "backend": keras.backend.backend(),
         "devices": _devices(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
-        "versions": versions,
-        "commit": _commit(),
+        "versions": versions.of(
+            ("keras-dropblock", *names, "tensorflow-datasets")
+        ),
+        "commit": versions.commit(),
     }
 
 
@@ -168,27 +163,6 @@ def _devices():
     return [
         torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
     ] or ["cpu"]
-
-
-def _commit():
-    """Commit of the checkout this package runs from; None if it is none."""
-    here = pathlib.Path(__file__).parent
-
-    def git(*arguments):
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")
-        changed = git("status", "--porcelain", "--", ".")
-        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _now():

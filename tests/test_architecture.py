@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "files", "layers"},
     "predicting": {"data"},
-    "workdir": {"files", "recipes"},
+    "versions": set(),
+    "workdir": {"files", "recipes", "versions"},
     "assembly": {
         *("data", "layers", "models", "optimizers", "processes", "recipes"),
         "strategies",
@@ -52,7 +53,7 @@ MAY_IMPORT = {
         *("stopping", "sweeping", "workdir"),
     },
 }
-KERAS_FREE = ("files", "schedules", "recipes", "grids")
+KERAS_FREE = ("files", "schedules", "recipes", "grids", "versions")
 
 
 def imports(path):

@@ -1,15 +1,17 @@
 """The README's tables are those that the committed results generate."""
 
 import json
-import pathlib
+import re
 
+import pytest
 from absl.testing import flagsaver
 
 import measuring
+import networks
 import tables
+from keras_dropblock import DropBlock2D
 
 README = tables.README.read_text("utf-8")
-RESULTS = pathlib.Path(measuring.HERE) / "results" / f"{tables.MACHINE}.json"
 MS = {"identity": 1.0, "Dropout": 10.0, "SpatialDropout2D": 4.0}
 MS |= {"textbook": 15.0, "ours": 5.0}
 
@@ -95,13 +97,14 @@ def test_networks_pipelines_and_formats_are_compared():
 
 
 def test_results_of_other_benchmarks_stay(tmp_path, parsed_flags):
-    with flagsaver.flagsaver(results=str(tmp_path / "results.json")):
-        measuring.save("layer", [1])
-        measuring.save("inference", [2])
-    results = json.loads((tmp_path / "results.json").read_text())
+    path = tmp_path / "results.json"
+    with flagsaver.flagsaver(results=str(path)):
+        assert measuring.save("layer", [1], "cpu") == path
+        measuring.save("inference", [2], "cpu")
+    results = json.loads(path.read_text())
     assert results["layer"]["rows"] == [1]
     assert results["inference"]["rows"] == [2]
-    assert {"processor", "memory_gb", "python", "versions", "date"} <= set(
+    assert {"processor", "memory_gb", "versions", "commit", "date"} <= set(
         results["layer"]
     )
 
@@ -116,16 +119,29 @@ def test_functions_take_turns():
     assert list(map(len, times.values())) == [3, 3]
 
 
-def test_the_chart_is_drawn(tmp_path):
-    rows = sample_rows()["efficiency"]
-    tables.efficiency.draw(rows, tmp_path / "chart.png")
-    assert (tmp_path / "chart.png").stat().st_size > 5_000
+def test_a_machines_chart_lies_beside_its_results(tmp_path):
+    path = tables.efficiency.chart(tmp_path / "one.json")
+    tables.efficiency.draw(sample_rows()["efficiency"], path)
+    assert path.parent == tmp_path and path.stat().st_size > 5_000
 
 
-def test_the_readme_shows_the_committed_results():
-    results = json.loads(RESULTS.read_text("utf-8"))
-    assert set(results) <= set(tables.BENCHMARKS)
-    for benchmark, result in results.items():
-        part = tables.text(benchmark, result)
+def test_networks_are_compiled_as_recipes_have_them():
+    model = networks.compiled("WRN-10-1", keep_prob=0.9, block_size=7)
+    assert model.optimizer.nesterov and model.optimizer.momentum == 0.9
+    assert model.layers[1].kernel.regularizer.l2 == pytest.approx(5e-4 / 2)
+    layers = model._flatten_layers()
+    rates = [x.keep_prob for x in layers if isinstance(x, DropBlock2D)]
+    assert rates == pytest.approx([0.975, 0.975, 0.9, 0.9])
+    images, labels = networks.batch(4)
+    assert images.shape == (4, 32, 32, 3) and labels.sum(1).tolist() == [1] * 4
+
+
+def test_the_readme_shows_committed_results():
+    for benchmark in tables.BENCHMARKS:
         mark = f"benchmarks:{benchmark} -->\n"
-        assert f"<!-- {mark}\n{part}\n<!-- /{mark}" in README
+        part = README.split(f"<!-- {mark}\n")[1].split(f"\n<!-- /{mark}")[0]
+        (path,) = re.findall(r"\((benchmarks/results/.*\.json)\)", part)
+        path = tables.README.parent / path
+        result = json.loads(path.read_text("utf-8"))[benchmark]
+        assert part == tables.text(benchmark, result, path)
+    assert tables.efficiency.chart(path).exists()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from keras_dropblock import assembly, callbacks, data, fitting, strategies
+from keras_dropblock.layers import masks
 from keras_dropblock.recipes import Recipe, RecipeError
 from runs import Stop, rows, small, weights
 
@@ -244,6 +245,22 @@ def test_the_recipe_resets_momentum_where_the_rate_drops(reset, steps):
     model = assembly.build(run.override(["model=WRN-10-1"]), (8, 8, 3), 4)
     assembly.compile_model(model, run, steps_per_epoch=10)
     assert model.optimizer.reset_momentum_at == steps
+
+
+@pytest.mark.tensorflow_only
+def test_a_step_is_traced_once(monkeypatch):
+    calls = []
+    draw = masks.dropped_units
+    monkeypatch.setattr(
+        masks, "dropped_units", lambda *a, **k: calls.append(1) or draw(*a, **k)
+    )
+    run = Recipe(model="WRN-10-1", keep_prob=0.9, block_size=2)
+    model = assembly.build(run, (8, 8, 3), 4)
+    assembly.compile_model(model, run, steps_per_epoch=2)
+    calls.clear()
+    images, labels = np.ones((4, 8, 8, 3)), np.eye(4)
+    model.fit(images, labels, batch_size=2, verbose=0)
+    assert len(calls) == 4  # two in each of two blocks
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
