@@ -47,11 +47,7 @@ def main():
         seconds=flags.body_seconds,
     )
     logging.getLogger("kserve").addFilter(_is_ours)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Raised again by uvicorn once it has finished: then all is done.
-        signal.signal(number, lambda *_: None)
-    print(f"Serving {name} on http://{flags.host}:{flags.port}", flush=True)
-    uvicorn.run(
+    config = uvicorn.Config(
         limited,
         host=flags.host,
         port=flags.port,
@@ -60,6 +56,13 @@ def main():
         log_level="warning",
         timeout_graceful_shutdown=flags.grace_seconds,
     )
+    server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Before uvicorn has handlers of its own, and after: it raises the
+        # signal again once it has finished.
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    print(f"Serving {name} on http://{flags.host}:{flags.port}", flush=True)
+    server.run()
     print("Stopped.", flush=True)
 
 

@@ -19,22 +19,28 @@ JSON = {"Content-Type": "application/json"}
 PREDICT, INFER = "/v1/models/tiny:predict", "/v2/models/tiny/infer"
 
 
+def start(folder, *flags):
+    """A free port of the loopback, and a process that is to serve on it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, str(SERVING / "server.py")),
+            *(f"--saved_model={folder}", f"--port={port}", *flags),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return port, process
+
+
 class Server:
     """A server process on a free port of the loopback."""
 
     def __init__(self, folder, *flags):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, str(SERVING / "server.py")),
-                *(f"--saved_model={folder}", f"--port={self.port}", *flags),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self.port, self.process = start(folder, *flags)
         for _ in range(600):
             assert self.process.poll() is None, self.process.stdout.read()
             try:

@@ -33,6 +33,7 @@ from served import (
     by_tensor_of_files,
     malformed,
     read,
+    start,
 )
 
 pytestmark = [
@@ -281,6 +282,16 @@ def test_a_stop_answers_the_requests_at_hand_and_takes_no_more(folder, pool):
         connection.close()
     output, _ = server.process.communicate(timeout=30)
     assert server.process.returncode == 0 and output.endswith("Stopped.\n")
+
+
+def test_a_stop_in_the_moment_of_starting_is_heeded(folder):
+    _, process = start(folder)
+    for line in process.stdout:
+        if line.startswith("Serving"):
+            break
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and output.endswith("Stopped.\n")
 
 
 def test_a_folder_without_a_savedmodel_is_one_line(tmp_path):
