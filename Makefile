@@ -41,7 +41,7 @@ help:
 	@echo "make test-serving   the HTTP server, under load, on this machine alone"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
-	@echo "make bench          measure speed into benchmarks/results: 15 minutes"
+	@echo "make bench          measure speed into benchmarks/results: 14 minutes"
 	@echo "make lint           ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check what is in it"
 	@echo "make clean          remove the virtual environment and build outputs"

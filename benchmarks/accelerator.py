@@ -59,6 +59,8 @@ def product(side, repeats):
 
 
 def measure(quick):
+    import jax
+
     names = ("WRN-10-1",) if quick else NETWORKS
     steps = 2 if quick else STEPS
     made = {name: training(name, steps) for name in names}
@@ -71,7 +73,7 @@ def measure(quick):
     limit = made["matrix product"][1] / ms["matrix product"]
     return [
         {
-            "device": measuring.device(),
+            "device": jax.devices()[0].device_kind,
             "network": name,
             "rounds": len(times[name]),
             "ms": ms[name],
@@ -110,6 +112,7 @@ def main(_):
         "accelerator.py",
         "--here",
         f"--quick={measuring.QUICK.value}",
+        on_cpu=False,
         KERAS_BACKEND="jax",
     )
     print(show(rows))

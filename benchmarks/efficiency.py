@@ -111,12 +111,13 @@ def draw(rows, path):
 
 def main(_):
     seconds = 5 if measuring.QUICK.value else 60
-    saved = measuring.run_on_tensorflow(
+    done = measuring.run_on_tensorflow(
         "efficiency", lambda: measure(seconds), show
     )
-    if saved:
-        rows, path = saved
-        draw(rows, chart(path))
+    if done:
+        rows, path = done
+        if path:
+            draw(rows, chart(path))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ KEEP_PROB, BLOCK_SIZE = 0.9, 7
 _DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16"], "bfloat16: JAX alone."
 )
+_ACCELERATOR = flags.DEFINE_bool(
+    "accelerator", False, "Measure JAX on its accelerator, nothing else."
+)
 _BACKEND = flags.DEFINE_enum(
     "backend", None, measuring.BACKENDS, "Of the process that measures."
 )
@@ -176,12 +179,21 @@ def measure(mode, shape, seconds):
     times = measuring.interleave(functions, seconds)
     return {
         "mode": mode,
-        "device": measuring.device(),
+        "device": device(),
         "shape": shape,
         "rounds": len(times["ours"]),
         "ms": measuring.medians(times),
         "skipped": skipped,
     }
+
+
+def device():
+    """The kind of device that is measured on."""
+    if os.environ["KERAS_BACKEND"] != "jax":
+        return "cpu"
+    import jax
+
+    return jax.devices()[0].device_kind
 
 
 def reason(error):
@@ -227,12 +239,14 @@ def main(_):
         print(json.dumps(rows))
         return
     rows = []
-    for backend in measuring.ONLY.value:
+    accelerator = _ACCELERATOR.value
+    for backend in ["jax"] if accelerator else measuring.ONLY.value:
         rows += measuring.in_process(
             "layer.py",
             f"--backend={backend}",
             f"--quick={measuring.QUICK.value}",
             f"--dtype={_DTYPE.value}",
+            on_cpu=not accelerator,
             KERAS_BACKEND=backend,
         )
     print(show(rows))

@@ -75,27 +75,6 @@ def machine(device):
     return f"{os.cpu_count()}-core-{platform.machine()}-{device}"
 
 
-def device():
-    """The kind of device that the backend of this process computes on."""
-    backend = os.environ["KERAS_BACKEND"]
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        for gpu in tf.config.list_physical_devices("GPU"):
-            details = tf.config.experimental.get_device_details(gpu)
-            return details.get("device_name", "gpu")
-    elif backend == "jax":
-        import jax
-
-        return jax.devices()[0].device_kind
-    else:
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name(0)
-    return "cpu"
-
-
 def record():
     """What a number must come with: hardware, versions, commit and date."""
     from keras_dropblock import versions
@@ -105,7 +84,7 @@ def record():
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory_gb": round(pages / 2**30),
         "versions": versions.of(PACKAGES),
-        "commit": versions.commit(),
+        "commit": versions.commit(HERE),
         "date": datetime.date.today().isoformat(),
     }
 
@@ -126,15 +105,17 @@ def results_path(machine_name):
     return pathlib.Path(RESULTS.value or default)
 
 
-def save(benchmark, rows, device):
+def save(benchmark, rows, device="cpu"):
     """Put the rows of one benchmark into this machine's results file.
 
     Returns:
-        Path of that file.
+        Path of that file; None for a quick run, which is no result.
     """
+    if QUICK.value:
+        return None
     path = results_path(machine(device))
     results = json.loads(path.read_text()) if path.exists() else {}
-    results[benchmark] = {**record(), "quick": QUICK.value, "rows": rows}
+    results[benchmark] = {**record(), "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     return path
@@ -177,24 +158,24 @@ def run_on_tensorflow(benchmark, measure, show):
         show: function from rows to text.
 
     Returns:
-        The rows and the path of the file they went to; None in the process
-        that measures.
+        The rows, and the path of the file they went to, None for a quick
+        run; None in the process that measures.
     """
     if HERE_NOW.value:
-        print(json.dumps([device(), measure()]))
+        print(json.dumps(measure()))
         return None
-    kind, rows = in_process(
+    rows = in_process(
         f"{benchmark}.py",
         "--here",
         f"--quick={QUICK.value}",
         KERAS_BACKEND="tensorflow",
     )
     print(show(rows))
-    return rows, save(benchmark, rows, kind)
+    return rows, save(benchmark, rows)
 
 
-def in_process(script, *arguments, **environment):
-    """Run a script of this folder in a process of its own.
+def in_process(script, *arguments, on_cpu=True, **environment):
+    """Run a script of this folder in a process of its own, on the CPU alone.
 
     A backend is chosen when Keras is imported, and memory is counted by
     process. The script must print JSON as its last line.
@@ -204,7 +185,7 @@ def in_process(script, *arguments, **environment):
     """
     process = subprocess.run(
         [sys.executable, str(HERE / script), *arguments],
-        env=_environment(environment),
+        env=_environment(environment, on_cpu),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -212,18 +193,27 @@ def in_process(script, *arguments, **environment):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def _environment(additions):
+# Plain PyTorch is on the CPU by itself.
+_CPU = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "JAX_PLATFORMS": "cpu",
+    "KERAS_TORCH_DEVICE": "cpu",
+}
+
+
+def _environment(additions, on_cpu=True):
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        **(_CPU if on_cpu else {}),
         **additions,
     }
 
 
 class Worker:
-    """A process that works when it is told to, so that several take turns.
+    """A process that works on the CPU when told to, so that several take turns.
 
     The other side calls `answer` once for each turn. Its first answer comes
     by itself, when it is ready.

@@ -36,16 +36,15 @@ def text(benchmark, result, path):
     versions = ", ".join(f"{name} {version}" for name, version in packages)
     rounds = [row["rounds"] for row in result["rows"]]
     count = f"{min(rounds)} to {max(rounds)}"
-    quick = "A quick run, to be replaced. " if result["quick"] else ""
     chart = ""
     if benchmark == "efficiency":
         link = _link(efficiency.chart(path))
         chart = f"![Time of a training step by network]({link})\n\n"
     return (
         f"{chart}{BENCHMARKS[benchmark].show(result['rows'])}\n"
-        f"*{quick}[{path.stem}]({_link(path)}): {result['processor']}, "
+        f"*[{path.stem}]({_link(path)}): {result['processor']}, "
         f"{result['memory_gb']} GB, {result['date']}; {versions}; commit "
-        f"{result['commit'] or 'unknown'}. Medians of {count} rounds, in "
+        f"{result.get('commit') or 'unknown'}. Medians of {count} rounds, in "
         "turn.*\n"
     )
 

@@ -59,7 +59,6 @@ class Steps:
                 {
                     "before_mb": self.before_mb,
                     "peak_mb": measuring.peak_memory_mb(),
-                    "device": measuring.device(),
                     # The first comes from where fit begins.
                     "scheduler_ms": self.scheduler_ms[1:6],
                 }
@@ -129,7 +128,7 @@ def measure(seconds):
     """Rows, one for each network."""
     workers = {}
     for name, worker in PLAIN.items():
-        workers[name] = start(worker, KERAS_BACKEND="torch")
+        workers[name] = start(worker)
     for mode, backend, environment in MODES:
         if backend in measuring.ONLY.value:
             for worker, name in KERAS.items():
@@ -215,8 +214,7 @@ def main(_):
     else:
         rows = measure(seconds=10 if measuring.QUICK.value else 200)
         print(show(rows))
-        # The first networks are plain PyTorch's, which stay on the CPU.
-        measuring.save("train_step", rows, rows[-1]["device"])
+        measuring.save("train_step", rows)
 
 
 if __name__ == "__main__":

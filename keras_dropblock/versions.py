@@ -23,8 +23,12 @@ def of(packages):
     return versions
 
 
-def commit():
-    """Commit of the checkout this package runs from; None if it is none."""
+def commit(*folders):
+    """Commit of the checkout this package runs from; None if it is none.
+
+    Args:
+        *folders: of the checkout, whose changes are told as the package's.
+    """
     here = pathlib.Path(__file__).parent
 
     def git(*arguments):
@@ -38,7 +42,7 @@ def commit():
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")
-        changed = git("status", "--porcelain", "--", ".")
+        changed = git("status", "--porcelain", "--", ".", *folders)
         return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

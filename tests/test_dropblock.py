@@ -521,6 +521,33 @@ def test_unknown_sizes_follow_the_laws_of_known_ones(side, jit_compile):
     assert np.allclose(static, dynamic, rtol=1e-6)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="torch's own select"
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("options", [{}, {"per_channel": False}])
+@pytest.mark.parametrize("side", [3, 9])  # a block as large as the map, or not
+def test_on_torch_the_gradient_is_the_mask(side, options, dtype):
+    import torch
+
+    layer = DropBlock2D(0.5, 3, seed=1, dtype=dtype, **options)
+    x = torch.ones(8, side, 12, 2, dtype=getattr(torch, dtype))
+    x.requires_grad_()
+    y = layer(x, training=True)
+    upstream = torch.full_like(y, 2.0).requires_grad_()
+    (gradient,) = torch.autograd.grad(y, x, upstream, create_graph=True)
+    assert 0 < (y == 0).sum() < y.numel()
+    assert torch.equal(gradient, 2 * y)
+    (second,) = torch.autograd.grad(gradient.sum(), upstream)
+    assert torch.equal(second, y)
+
+
+def test_a_dropped_unit_is_zero_even_where_it_was_infinite():
+    x = np.full((2, 9, 12, 2), np.inf, "float32")
+    y = array(DropBlock2D(0.5, 3, seed=1)(x, training=True))
+    assert set(np.unique(y)) == {0.0, np.inf}
+
+
 @pytest.mark.tensorflow_only
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

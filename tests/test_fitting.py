@@ -352,6 +352,7 @@ def test_two_replicas_train_as_one_does(npz, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow_only
 def test_unsynchronized_replicas_train_otherwise(npz, tmp_path):
     losses = [
@@ -400,6 +401,7 @@ def test_too_few_images_for_the_replicas_are_refused():
         strategies.full_batches(5, 8, replicas=4)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow_only
 def test_xla_trains_and_excludes_mirrored(npz, tmp_path):
     recipe = small(npz, "jit_compile=true", "epochs=1")

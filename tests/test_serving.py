@@ -286,11 +286,14 @@ def test_a_stop_answers_the_requests_at_hand_and_takes_no_more(folder, pool):
 
 def test_a_stop_in_the_moment_of_starting_is_heeded(folder):
     _, process = start(folder)
-    for line in process.stdout:
-        if line.startswith("Serving"):
-            break
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    try:
+        for line in process.stdout:
+            if line.startswith("Serving"):
+                break
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0 and output.endswith("Stopped.\n")
 
 
