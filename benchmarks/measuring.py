@@ -84,7 +84,8 @@ def record():
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory_gb": round(pages / 2**30),
         "versions": versions.of(PACKAGES),
-        "commit": versions.commit(HERE),
+        # Not results/, which the benchmark before this one has changed.
+        "commit": versions.commit(*HERE.glob("*.py")),
         "date": datetime.date.today().isoformat(),
     }
 

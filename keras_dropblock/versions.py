@@ -23,11 +23,11 @@ def of(packages):
     return versions
 
 
-def commit(*folders):
+def commit(*files):
     """Commit of the checkout this package runs from; None if it is none.
 
     Args:
-        *folders: of the checkout, whose changes are told as the package's.
+        *files: of the checkout, whose changes are told as the package's.
     """
     here = pathlib.Path(__file__).parent
 
@@ -42,7 +42,7 @@ def commit(*folders):
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")
-        changed = git("status", "--porcelain", "--", ".", *folders)
+        changed = git("status", "--porcelain", "--", ".", *files)
         return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
