@@ -209,7 +209,7 @@ def _drop(inputs, dropped, scale):
 
 @functools.cache
 def _select_on_torch():
-    """The select of `_drop`, in half the time of `torch.where`."""
+    """The select of `_drop`; on CPUs it takes less time than `torch.where`."""
     import torch
 
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
