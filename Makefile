@@ -30,8 +30,8 @@ BACKEND_MARKS := (not slow or conformance or processes) and not soak
 SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
-.PHONY: help quickstart test test-slow test-backends test-serving soak bench lint \
-	wheel serve clean
+.PHONY: help quickstart test test-slow test-backends test-serving soak mutants \
+	bench lint wheel serve clean
 
 help:
 	@echo "make quickstart     train, draw, export and serve a digit classifier"
@@ -41,6 +41,7 @@ help:
 	@echo "make test-serving   the HTTP server, under load, on this machine alone"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
+	@echo "make mutants        break the code in small ways: every break must be caught"
 	@echo "make bench          measure speed into benchmarks/results: 14 minutes"
 	@echo "make lint           ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check what is in it"
@@ -75,6 +76,10 @@ serve: $(SERVE_VENV)/.serve
 soak: $(VENV)/.backends
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m soak -s
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m soak -s
+
+# About half an hour. torch is needed too: some breaks show there alone.
+mutants: $(VENV)/.backends
+	$(BIN)/python tools/mutants.py
 
 BENCHMARKS := layer train_step efficiency input_pipeline inference
 

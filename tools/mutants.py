@@ -1,0 +1,252 @@
+"""Break the code in small ways, one at a time, and see whether a test fails.
+
+    make mutants
+    python tools/mutants.py --only=nesterov     # some of them, by name
+
+Each entry of tests/mutants/*.toml is one break:
+
+    [[mutant]]
+    name = "nesterov_off"                       # unique
+    file = "keras_dropblock/optimizers.py"
+    find = "if self.nesterov:"                  # occurs exactly once
+    replace = "if False:"
+    tests = "tests/test_optimizers.py -k torch" # arguments of pytest
+    backend = "tensorflow"                      # the default
+
+A break is caught if its tests pass on the code as it is and fail on the broken
+code. Tests that cannot run, or hang, or a text that is not in the file, count
+as not caught. The tests run in copies of the checkout, so its files stay
+untouched. The result goes to tests/mutants/RESULT.md, unless --only is given.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import datetime
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MUTANTS = pathlib.Path("tests", "mutants")
+SECONDS = 600  # the longest that one set of tests may take
+PASSED, FAILED = 0, 1  # exit codes of pytest
+_local = threading.local()
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """One break of the code, and the tests that should notice it."""
+
+    name: str
+    file: str
+    find: str
+    replace: str
+    tests: str
+    backend: str = "tensorflow"
+
+    @property
+    def command(self):
+        return self.backend, self.tests
+
+    def problem(self, root):
+        """Why this break cannot be applied to a checkout; None if it can."""
+        path = root / self.file
+        count = path.read_text("utf-8").count(self.find) if path.exists() else 0
+        if count != 1:
+            return f"its text occurs {count} times in {self.file}"
+        if self.find == self.replace:
+            return "it changes nothing"
+        return None
+
+
+def read(folder):
+    """All mutants of a folder of TOML files.
+
+    Raises:
+        SystemExit: for a file that cannot be read, an entry with missing or
+            unknown keys, or a name that occurs twice.
+    """
+    mutants = {}
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            entries = tomllib.loads(path.read_text("utf-8"))["mutant"]
+            for entry in entries:
+                mutant = Mutant(**entry)
+                if mutant.name in mutants:
+                    raise ValueError(f"{mutant.name} occurs twice")
+                mutants[mutant.name] = mutant
+        except (KeyError, TypeError, ValueError) as error:
+            raise SystemExit(f"{path}: {error}") from error
+    return list(mutants.values())
+
+
+def copy_checkout(root, target):
+    """Copy the files that git knows or would add; `shared` is linked."""
+    names = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        if (root / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, target / name)
+    # Tests that read the real data look beside the checkout.
+    shared = root.parent / "shared"
+    link = target.parent / "shared"
+    if shared.is_dir() and not link.exists():
+        link.symlink_to(shared)
+
+
+def run_tests(root, backend, tests):
+    """Exit code of pytest in a copy of the checkout; None if it hangs."""
+    environment = {
+        "TFDS_DATA_DIR": str(ROOT / "build" / "tfds"),
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": str(root),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p"]
+    command += ["no:cacheprovider", *shlex.split(tests)]
+    try:
+        return subprocess.run(
+            command,
+            cwd=root,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def judge(root, mutant):
+    """Apply a mutant to a copy, run its tests, and undo it.
+
+    Returns:
+        "caught", or why it was not.
+    """
+    problem = mutant.problem(root)
+    if problem:
+        return problem
+    path = root / mutant.file
+    content = path.read_text("utf-8")
+    path.write_text(content.replace(mutant.find, mutant.replace), "utf-8")
+    try:
+        code = run_tests(root, *mutant.command)
+    finally:
+        path.write_text(content, "utf-8")
+    if code == FAILED:
+        return "caught"
+    if code is None:
+        return f"its tests took more than {SECONDS} s"
+    if code == PASSED:
+        return "not caught"
+    return f"its tests could not run (pytest ended with {code})"
+
+
+def check_all(mutants, jobs):
+    """Judge every mutant.
+
+    Returns:
+        Dict from name to (verdict, seconds).
+    """
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+
+        def in_copy(function, *arguments):
+            """Call a function with this thread's copy of the checkout."""
+            if not hasattr(_local, "root"):
+                parent = pathlib.Path(tempfile.mkdtemp(dir=folder))
+                _local.root = parent / "checkout"
+                _local.root.mkdir()
+                copy_checkout(ROOT, _local.root)
+            return function(_local.root, *arguments)
+
+        def baseline(command):
+            code = in_copy(run_tests, *command)
+            print(f"unbroken {' '.join(command)}: {code}", flush=True)
+            return code
+
+        def verdict(mutant):
+            started = time.monotonic()
+            code = unbroken[mutant.command]
+            if code != PASSED:
+                text = f"its tests do not pass on the unbroken code ({code})"
+            else:
+                text = in_copy(judge, mutant)
+            print(f"{mutant.name}: {text}", flush=True)
+            return text, time.monotonic() - started
+
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            commands = list({mutant.command for mutant in mutants})
+            unbroken = dict(
+                zip(commands, pool.map(baseline, commands), strict=True)
+            )
+            verdicts = pool.map(verdict, mutants)
+            return dict(zip((m.name for m in mutants), verdicts, strict=True))
+
+
+def report(mutants, verdicts):
+    """The result as a Markdown page."""
+    caught = sum(text == "caught" for text, _ in verdicts.values())
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    lines = [
+        "# Mutation check",
+        "",
+        f"{caught} of {len(mutants)} breaks were caught: `make mutants`, "
+        f"{datetime.date.today()}, commit {commit}.",
+        "",
+        "| break | file | tests | result | s |",
+        "|---|---|---|---|---|",
+    ]
+    for mutant in mutants:
+        text, seconds = verdicts[mutant.name]
+        backend = "" if mutant.backend == "tensorflow" else mutant.backend
+        tests = f"`{mutant.tests}` {backend}".replace("|", "\\|").strip()
+        lines.append(
+            f"| {mutant.name} | {mutant.file} | {tests} | {text} "
+            f"| {seconds:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="regular expression for names")
+    parser.add_argument("--jobs", type=int, default=2, help="at one time")
+    flags = parser.parse_args()
+    mutants = read(ROOT / MUTANTS)
+    if flags.only:
+        mutants = [m for m in mutants if re.search(flags.only, m.name)]
+    if not mutants:
+        raise SystemExit("No mutant has such a name.")
+    verdicts = check_all(mutants, flags.jobs)
+    page = report(mutants, verdicts)
+    print(page)
+    if not flags.only:
+        (ROOT / MUTANTS / "RESULT.md").write_text(page, "utf-8")
+    missed = [n for n, (text, _) in verdicts.items() if text != "caught"]
+    sys.exit(f"Not caught: {', '.join(missed)}" if missed else None)
+
+
+if __name__ == "__main__":
+    main()
