@@ -2,10 +2,12 @@
 
 import http.server
 import json
+import pathlib
 import shutil
 import sys
 import threading
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -205,14 +207,59 @@ def test_folders_of_cards_runs_and_keras_are_loaded(
     assert_same(models.load(tmp_path / "whole.keras"), model)
 
 
-def test_a_folder_beside_does_not_hide_a_name(
-    registered, model, tmp_path, monkeypatch
+@pytest.mark.parametrize("make", ["mkdir", "touch"])
+def test_nothing_in_the_working_directory_hides_a_published_name(
+    registered, model, tmp_path, monkeypatch, make
 ):
-    (tmp_path / NAME).mkdir()
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in ("quadrants", NAME):
+        getattr(here / name, make)()
+        plain = models.WRN(
+            *(10, 1), num_classes=4, input_shape=(16, 16, 3), weights=name
+        )
+        assert_same(plain, model)
     assert_same(models.load(NAME), model)
-    with pytest.raises(weights.WeightsError, match="which has nothing"):
-        models.load(f"./{NAME}")
+
+
+def test_a_path_is_never_a_published_name(registered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (pathlib.Path(NAME), f"./{NAME}"):
+        with pytest.raises(weights.WeightsError, match="must be a folder"):
+            models.load(path)
+        with pytest.raises(ValueError, match="File format not supported"):
+            models.WRN(10, 1, weights=path)
+    (tmp_path / NAME).mkdir()
+    for path in (pathlib.Path(NAME), f"./{NAME}"):
+        with pytest.raises(weights.WeightsError, match="which has nothing"):
+            models.load(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.weights.h5", "a.weights.json", "a.keras", "a.h5"]
+)
+def test_a_name_with_a_suffix_of_keras_is_a_file(
+    model, tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    if name.endswith("json"):
+        model.save_weights(name, max_shard_size=1)  # GB: one shard, and a map
+    elif ".weights" in name:
+        model.save_weights(name)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="(?s).*HDF5 file")
+            model.save(name)
+    for path in (name, f"./{name}", pathlib.Path(name)):
+        loaded = models.WRN(
+            *(10, 1),
+            num_classes=4,
+            input_shape=(16, 16, 3),
+            keep_prob=0.8,
+            weights=path,
+        )
+        assert_same(loaded, model)
 
 
 def test_changed_weights_beside_a_card_are_refused(card_folder):

@@ -9,7 +9,12 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.tensorflow_only
-def test_python_blocks_run_in_order(capsys):
+def test_python_blocks_run_in_order_in_any_folder(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cifar10", "wrn_16_1_cifar10_dropblock"):
+        (tmp_path / name).mkdir()  # as a data set or a run may be called
     text = README.read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert len(blocks) == 5

@@ -183,21 +183,19 @@ def of_network(weights_of, notation):
         if weights_of in (name, dataset):
             return fitting[name]
     raise weights.WeightsError(
-        f"`weights` must be a path of a .weights.h5 file, or published for "
-        f"{notation}: {', '.join(fitting) or 'nothing is'}. "
+        "`weights` must be a path, such as './my.weights.h5', or published "
+        f"for {notation}: {', '.join(fitting) or 'nothing is'}. "
         f"Received: weights={weights_of!r}."
     )
 
 
-def by_name(name):
-    """`Card` of a published model; the error names the nearest one."""
-    cards = read_registry()
-    if name not in cards:
-        near = difflib.get_close_matches(name, cards, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise weights.WeightsError(
-            "The model must be a folder, a URL, or published: "
-            f"{', '.join(cards) or 'nothing is yet'}. "
-            f"Received: {name!r}.{hint}"
-        )
-    return cards[name]
+def unknown(source):
+    """The error for a model that is not there; it names the nearest one."""
+    names = read_registry()
+    near = difflib.get_close_matches(source, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return weights.WeightsError(
+        "The model must be a folder, a URL, or published: "
+        f"{', '.join(names) or 'nothing is yet'}. "
+        f"Received: {source!r}.{hint}"
+    )

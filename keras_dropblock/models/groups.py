@@ -1,14 +1,12 @@
 """What the builders share: the options of groups and blocks."""
 
-import os
-
 import keras
 
 from keras_dropblock.layers import masks
 from keras_dropblock.layers.dropblock import check_keep_prob
 from keras_dropblock.layers.dropout import survival_probs
 from keras_dropblock.models import cards
-from keras_dropblock.models.weights import WeightsError
+from keras_dropblock.models.weights import WeightsError, is_path
 
 
 def residual_groups(
@@ -113,7 +111,7 @@ def classifier(inputs, x, num_classes, *, name, weights, notation):
     model = keras.Model(inputs, logits, name=name)
     if weights is None:
         return model
-    if os.path.exists(weights) or str(weights).endswith(".weights.h5"):
+    if is_path(weights):
         model.load_weights(weights)
     else:
         _load_published(model, cards.of_network(weights, notation))

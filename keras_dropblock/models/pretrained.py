@@ -19,6 +19,10 @@ def load(source, *, folder=None):
     published models are used only if their SHA-256 is the published one. The
     card belongs to the model in memory: Keras saves no such attribute.
 
+    A plain string among `published()` is always that model, even if the
+    working directory has a file or a folder of that name. To load the folder,
+    write it as a path: `"./name"` or `pathlib.Path("name")`.
+
     Args:
         source: one of
 
@@ -52,7 +56,11 @@ def load(source, *, folder=None):
         >>> model.card.class_names[3]
         'cat'
     """
-    source = os.fspath(source)
+    registry = cards.read_registry()
+    if not weights.is_path(source) and source in registry:
+        card = registry[source]
+        return build(card, card.find_weights(folder))
+    path, source = pathlib.Path(source), os.fspath(source)
     scheme, separator, address = source.partition("://")
     if scheme == "hf" and separator:
         return keras.saving.load_model(source, compile=False)
@@ -60,13 +68,11 @@ def load(source, *, folder=None):
         return _from_folder(_kaggle(address), folder)
     if scheme in ("http", "https") and separator:
         return _from_url(source.rstrip("/"))
-    path = pathlib.Path(source)
-    if path.is_dir() and (os.sep in source or source not in cards.published()):
+    if path.is_dir():
         return _from_folder(path, folder)
     if path.suffix == ".keras" and path.is_file():
         return keras.saving.load_model(path, compile=False)
-    card = cards.by_name(source)
-    return build(card, card.find_weights(folder))
+    raise cards.unknown(source)
 
 
 def build(card, path):

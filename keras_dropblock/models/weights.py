@@ -13,6 +13,8 @@ import urllib.request
 from keras_dropblock import files
 
 PACKAGED = pathlib.Path(__file__).with_name("published")
+# What the names of files end in that Keras can load weights from.
+_SUFFIXES = (".weights.h5", ".weights.json", ".keras", ".h5", ".hdf5")
 _SECONDS = 30  # without a byte, until a server is given up
 _CHUNK = 1 << 16
 _one_download = threading.Lock()  # temporary names tell processes apart only
@@ -20,6 +22,19 @@ _one_download = threading.Lock()  # temporary names tell processes apart only
 
 class WeightsError(ValueError):
     """Weights that are not there or not what they should be."""
+
+
+def is_path(source):
+    """Whether a source of weights is a path rather than a published name.
+
+    The answer depends on the spelling alone, never on the working directory.
+    A path is a `pathlib.Path`, a string with a separator such as `"./name"`,
+    or a string with a suffix of Keras's files (`.weights.h5`,
+    `.weights.json`, `.keras`, `.h5`, `.hdf5`). No published name has either.
+    """
+    if isinstance(source, os.PathLike) or source.endswith(_SUFFIXES):
+        return True
+    return os.sep in source or (os.altsep or os.sep) in source
 
 
 def find(name, *, sha256, size, url=None, folder=None, local=True):

@@ -55,9 +55,13 @@ def WRN(
         dropblock_groups: groups that have DropBlock, among 1, 2 and 3.
         dropblock_skip: whether it stands on the shortcuts too, or in the
             conv branches alone.
-        weights: path of a `.weights.h5` file of this network, with or without
-            DropBlock; the data set that published weights of it are of, such
-            as `"cifar10"`, or their full name (`published()`); or None.
+        weights: None; a path of weights of this network that Keras can load,
+            with or without DropBlock; or published weights: the data set,
+            such as `"cifar10"`, or the full name (`published()`). A path is a
+            `pathlib.Path`, or a string with a suffix such as `.weights.h5`
+            or with a separator (`"./cifar10"`). Any other string is a
+            published name, even if the working directory has a file or a
+            folder of that name.
         name: name of the model, or None for `wrn_depth_width`.
 
     Returns:
