@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ from cards_check import check_cards
 from keras_dropblock import assembly, data, models, publishing
 from keras_dropblock.analysis.networks import parameters
 from keras_dropblock.analysis.scores import scores
-from keras_dropblock.models import cards
+from keras_dropblock.models import cards, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLISHED = sorted(cards.read_registry())
@@ -20,24 +21,39 @@ def test_cards_registry_and_tables_tell_the_same():
     check_cards(ROOT)
 
 
-def test_weights_in_the_repository_belong_to_cards_and_are_small():
-    files = [
-        *(ROOT / "saved_models").glob("*/model.weights.h5"),
-        *(ROOT / "keras_dropblock" / "models" / "published").glob("*.h5"),
-    ]
-    known = {
-        card.metrics["weights"]["bytes"]: name
-        for name, card in cards.read_registry().items()
+def test_weights_in_the_repository_are_those_of_their_cards_and_small():
+    registry = cards.read_registry()
+    saved = [*(ROOT / "saved_models").glob("*/model.weights.h5")]
+    packaged = [*weights.PACKAGED.glob("*.h5")]
+    names = [path.parent.name for path in saved]
+    names += [path.name.removesuffix(".weights.h5") for path in packaged]
+    for name, path in zip(names, saved + packaged, strict=True):
+        published = registry[name].metrics["weights"]
+        assert weights.digest(path) == published["sha256"], path
+        assert path.stat().st_size == published["bytes"]
+        assert path.stat().st_size <= publishing.IN_GIT
+    # One file for each model that has no URL, and none twice.
+    assert len(names) == len({*names})
+    without_url = {
+        name
+        for name, card in registry.items()
+        if card.metrics["weights"]["url"] is None
     }
-    packaged = 0
-    for path in files:
-        size = path.stat().st_size
-        in_saved = path.name == "model.weights.h5"
-        name = path.parent.name if in_saved else path.name.split(".")[0]
-        assert name in PUBLISHED and known[size] in PUBLISHED, path
-        assert size <= (publishing.IN_GIT if in_saved else publishing.IN_WHEEL)
-        packaged += 0 if in_saved else size
-    assert packaged <= publishing.IN_WHEEL  # of all that a wheel carries
+    assert without_url <= {*names}
+    of_wheel = sum(path.stat().st_size for path in packaged)
+    assert of_wheel <= publishing.IN_WHEEL
+
+
+def test_what_the_readme_loads_travels_in_the_wheel():
+    text = (ROOT / "README.md").read_text("utf-8")
+    names = re.findall(r'models\.load\("(\w+)"\)', text)
+    for depth, width, of in re.findall(
+        r'WRN\((\d+), (\d+), weights="(\w+)"', text
+    ):
+        names.append(cards.of_network(of, f"WRN-{depth}-{width}").name)
+    assert len(names) >= 2
+    for name in names:
+        assert (weights.PACKAGED / f"{name}.weights.h5").is_file(), name
 
 
 def test_git_keeps_published_weights_and_ignores_what_is_exported():
