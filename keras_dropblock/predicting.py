@@ -60,7 +60,7 @@ def predict_images(model, images, *, card=None, batch_size=128):
     shape = tuple(
         known or usual
         for known, usual in zip(
-            model.input.shape[1:], card.image_shape, strict=True
+            model.inputs[0].shape[1:], card.image_shape, strict=True
         )
     )
     probabilities = [np.zeros((0, len(card.class_names)), "float32")]

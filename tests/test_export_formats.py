@@ -68,6 +68,25 @@ def test_a_litert_file_gives_the_models_probabilities(model, noise, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["model.tflite"]
 
 
+def test_a_sequential_gives_its_probabilities_in_both_formats(noise, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.layers.Conv2D(6, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(4),
+        ]
+    )
+    model.build((None, *SHAPE))
+    expected = probabilities(model, noise)
+    assert np.ptp(expected, 0).max() > 0.01  # the images are told apart
+    for write, run in (
+        (exporting.export_onnx, run_onnx),
+        (exporting.export_litert, run_litert),
+    ):
+        path = write(model, tmp_path, NORMALISE)
+        assert np.allclose(run(path, noise), expected, atol=1e-5)
+
+
 def test_8_bits_are_kept_if_they_answer_as_the_model(model, noise, tmp_path):
     labels = probabilities(model, noise).argmax(1)
     result = exporting.export_litert_int8(

@@ -257,3 +257,94 @@ def test_images_that_no_file_can_hold_are_refused(tmp_path, shape):
     model = models.WRN(10, 1, input_shape=shape)
     with pytest.raises(exporting.ExportError, match="`model` must have a"):
         exporting.export(model, tmp_path, NORMALISE)
+
+
+def sequential(*first, classes=4):
+    """A network that none of this package's builders made."""
+    return keras.Sequential(
+        [
+            *first,
+            keras.layers.Conv2D(6, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(classes),
+        ]
+    )
+
+
+@pytest.mark.parametrize("built_by", ["Input", "build", "call"])
+def test_a_built_sequential_is_exported_as_any_model(
+    photos, tmp_path, built_by
+):
+    import tensorflow as tf
+
+    shape = (32, 32, 3)
+    first = [keras.Input(shape)] if built_by == "Input" else []
+    model = sequential(*first)
+    if built_by == "build":
+        model.build((None, *shape))
+    elif built_by == "call":
+        model(np.zeros((1, *shape), "float32"))
+    out = exporting.export(model, tmp_path, NORMALISE, labels="abcd")
+    loaded = tf.saved_model.load(str(out))
+    expected = probabilities(model, photos)
+    assert np.ptp(expected, 0).max() > 0.01  # the images are told apart
+    pngs = [tf.io.encode_png(image) for image in photos]
+    assert np.allclose(loaded.serve_uint8(photos), expected, atol=1e-5)
+    assert np.allclose(of_files(loaded, pngs), expected, atol=1e-5)
+    features = loaded.features(photos)
+    assert features.shape == (5, 6)
+    given = keras.ops.softmax(model.layers[-1](features))
+    assert np.allclose(given, expected, atol=1e-5)
+
+
+class Subclassed(keras.Model):
+    """A model that does not know its own inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = keras.layers.GlobalAveragePooling2D()
+        self.logits = keras.layers.Dense(4)
+
+    def call(self, x, training=None):
+        return self.logits(self.pool(x))
+
+
+def two_inputs():
+    inputs = [keras.Input((8, 8, 3)) for _ in range(2)]
+    return keras.Model(inputs, Subclassed()(keras.layers.add(inputs)))
+
+
+def two_outputs():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, [Subclassed()(inputs) for _ in range(2)])
+
+
+def a_map_of_logits():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, keras.layers.Dense(4)(inputs))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        exporting.export,
+        exporting.export_onnx,
+        exporting.export_litert,
+        lambda *arguments: exporting.export_litert_int8(
+            *arguments, np.zeros((1, 8, 8, 3), "uint8"), ([], [])
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "build",
+    [sequential, keras.Sequential, Subclassed, two_inputs, two_outputs]
+    + [a_map_of_logits],
+)
+def test_what_is_no_built_classifier_of_images_is_refused(
+    build, write, tmp_path
+):
+    with pytest.raises(
+        exporting.ExportError, match="`model` must be a built .* model.build"
+    ):
+        write(build(), tmp_path, NORMALISE)
+    assert list(tmp_path.iterdir()) == []

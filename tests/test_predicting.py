@@ -88,6 +88,20 @@ def test_paths_and_arrays_of_any_size_may_be_mixed(model, images, files):
     )
 
 
+def test_a_sequential_takes_the_card_it_is_given(model, images):
+    other = keras.Sequential(
+        [
+            keras.Input((16, 24, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(4),
+        ]
+    )
+    _, found = predict_images(other, images, card=model.card)
+    logits = other.predict(model.card.normalise(images), verbose=0)
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    assert np.allclose(found, expected, atol=1e-6)
+
+
 def test_no_image_is_no_label(model):
     labels, found = predict_images(model, [])
     assert labels == [] and found.shape == (0, 4)

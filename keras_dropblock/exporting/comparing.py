@@ -10,7 +10,7 @@ TOLERANCE = 1e-5  # in probability
 
 def random_images(model, count=3):
     """uint8 noise (count, height, width, channels), the same each time."""
-    shape = (count, *model.input.shape[1:])
+    shape = (count, *model.inputs[0].shape[1:])
     return np.random.default_rng(0).integers(0, 256, shape, "uint8")
 
 

@@ -14,13 +14,24 @@ def check_exportable(model, labels):
             "Export needs the TensorFlow backend; weights files are the same "
             f"on all. Received: KERAS_BACKEND={keras.backend.backend()}."
         )
-    shape = model.input.shape
+    # None for an unbuilt Sequential; a subclassed model has no such list.
+    inputs = [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
+    outputs = [tensor.shape for tensor in getattr(model, "outputs", None) or ()]
+    if [len(shape) for shape in inputs + outputs] != [4, 2]:
+        raise ExportError(
+            "`model` must be a built model from images to logits, with one "
+            "input and one output: functional, or a Sequential that begins "
+            "with keras.Input or was built by "
+            "model.build((None, height, width, channels)). "
+            f"Received: {type(model).__name__} with inputs {inputs} and "
+            f"outputs {outputs}."
+        )
+    (shape,), ((_, classes),) = inputs, outputs
     if None in shape[1:] or shape[-1] not in (1, 3, 4):
         raise ExportError(
             "`model` must have a known image size and 1, 3 or 4 channels, as "
             f"JPEG and PNG files have. Received: input shape {shape}."
         )
-    classes = model.output.shape[-1]
     if labels is not None and len(labels) != classes:
         raise ExportError(
             f"`labels` must have one name for each of the {classes} classes. "
@@ -47,7 +58,7 @@ def serve_bytes(model, normalise, central_part):
     """Image files -> probabilities, and a status for each file."""
     import tensorflow as tf
 
-    _, *size, channels = model.input.shape
+    _, *size, channels = model.inputs[0].shape
     probabilities = serve_uint8(model, normalise)
 
     def endpoint(images):
@@ -68,7 +79,7 @@ def features(model, normalise):
     last = model.layers[-1]
     if not isinstance(last, keras.layers.Dense):
         return None
-    body = keras.Model(model.input, last.input)
+    body = keras.Model(model.inputs, last.input)
     return lambda images: body(
         normalise(tf.cast(images, tf.float32)), training=False
     )

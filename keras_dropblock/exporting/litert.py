@@ -125,7 +125,7 @@ def _convert(model, serve, dtype, calibration=None):
     """The content of a LiteRT file; with calibration images in 8 bits."""
     import tensorflow as tf
 
-    spec = tf.TensorSpec((None, *model.input.shape[1:]), dtype, "images")
+    spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), dtype, "images")
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
     module.serve_uint8 = tf.function(

@@ -47,7 +47,7 @@ def export_onnx(model, out, normalise, *, labels=None, recipe=None):
     import tensorflow as tf
 
     serve = endpoints.serve_uint8(model, normalise)
-    spec = tf.TensorSpec((None, *model.input.shape[1:]), tf.uint8, "images")
+    spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, "images")
     graph, _ = tf2onnx.convert.from_function(
         tf.function(lambda images: {"probabilities": serve(images)}),
         [spec],

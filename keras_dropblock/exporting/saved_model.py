@@ -53,7 +53,8 @@ def export(
     that it gives probabilities.
 
     Args:
-        model: a model that gives logits for images of a known size.
+        model: a functional model, or a built `keras.Sequential`, that gives
+            logits (batch, classes) for images of a known size.
         out: folder of the model, such as `saved_models/NAME`. The SavedModel
             goes into the next free version below it: 1, 2, ...
         normalise: `data.Normalise` that the model was trained with.
@@ -68,10 +69,11 @@ def export(
         Path of the SavedModel, `out/<version>`.
 
     Raises:
-        ExportError: on another backend than TensorFlow, for a model whose
-            image size is not known or whose images have other than 1, 3 or 4
-            channels, for labels that are too few or too many, or for Monte
-            Carlo with a model that drops nothing.
+        ExportError: on another backend than TensorFlow; for a model that is
+            not built or not of this form, whose image size is not known, or
+            whose images have other than 1, 3 or 4 channels; for labels that
+            are too few or too many; or for Monte Carlo with a model that
+            drops nothing.
         DifferenceError: if the SavedModel does not give what the model gives.
     """
     endpoints.check_exportable(model, labels)
@@ -99,7 +101,7 @@ def _endpoints(model, normalise, central_part, monte_carlo_samples):
     """A dict from names to functions and the specifications of what comes."""
     import tensorflow as tf
 
-    shape = (None, *model.input.shape[1:])
+    shape = (None, *model.inputs[0].shape[1:])
     floats = tf.TensorSpec(shape, tf.float32, name="images")
     pixels = tf.TensorSpec(shape, tf.uint8, name="images")
     files = tf.TensorSpec((None,), tf.string, name="images")
