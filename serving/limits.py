@@ -1,6 +1,7 @@
 """How much a stranger may ask of the server."""
 
 import asyncio
+import contextlib
 import json
 
 
@@ -8,7 +9,8 @@ class Limits:
     """An ASGI application around another one that refuses what is too much.
 
     A request with a body is read whole before it is passed on: at most
-    `requests` times `megabytes` of them wait. As Python numbers a body of JSON
+    `requests` times `megabytes` of them wait. A body that a disconnect cuts
+    short is dropped, without an answer. As Python numbers a body of JSON
     takes up to some twenty times as much. Health and metadata have
     no body and are never refused. Loading and unloading models by HTTP, which
     KServe offers to anyone who reaches the port, is.
@@ -28,6 +30,10 @@ class Limits:
         self._running = 0
 
     async def __call__(self, scope, receive, send):
+        with contextlib.suppress(_Disconnected):
+            await self._pass_or_refuse(scope, receive, send)
+
+    async def _pass_or_refuse(self, scope, receive, send):
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
         elif scope["path"].startswith("/v2/repository"):
@@ -90,11 +96,21 @@ class Limits:
 _REFUSED = 4
 
 
+class _Disconnected(Exception):
+    """The client is gone before the end of its body."""
+
+
 async def _parts(receive):
-    """The parts of a body, until it ends or the client goes."""
+    """The parts of a body until it ends.
+
+    Raises:
+        _Disconnected: if the client goes before.
+    """
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
         more = message.get("more_body", False)
         yield message.get("body", b"")
 
