@@ -36,6 +36,8 @@ def trained(npz, tmp_path_factory):
     """
     workdir = tmp_path_factory.mktemp("trained") / "seed0"
     run = assembly.prepare(small(npz))
+    images = np.random.default_rng(0).normal(size=(8, 16, 16, 3))
+    run.model(images.astype("float32"), training=True)  # batch statistics
     claim(workdir, run.recipe)
     Session(workdir, run.splits, 0, 0).finish()
     run.model.save_weights(workdir / "model.weights.h5")
@@ -57,8 +59,12 @@ def run(trained, tmp_path):
 
 @pytest.fixture
 def seeds(run):
-    """Two runs that are alike but for the seed."""
+    """Two runs that are alike but for the seed, and what comes of it."""
     other = shutil.copytree(run, run.with_name("seed1"))
+    model = fitting.load_run(other)[0]
+    for variable in learned(model):
+        variable.assign(variable + 1.0)
+    model.save_weights(other / "model.weights.h5")
     Recipe.from_toml(run / "recipe.toml").override(["seed=1"]).write(
         other / "recipe.toml"
     )
@@ -83,6 +89,11 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "PACKAGED", registry.with_name("published"))
     monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(root / "saved_models"))
     return root
+
+
+def learned(model):
+    """All variables that a file of weights has."""
+    return [v for v in model.weights if v.name != "keep_prob"]
 
 
 def change(path, function):
@@ -131,7 +142,10 @@ def test_a_run_becomes_a_model_a_card_and_rows(run, checkout, npz):
         f"# It. Result: models/{NAME}/README.md.\nepochs = 3\n"
     )
     model = models.load(NAME)
-    assert fitting.load_run(run)[0].count_params() == model.count_params()
+    for ours, theirs in zip(
+        learned(model), learned(fitting.load_run(run)[0]), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
     assert model.card.recipe.dataset == "quadrants.npz"
     check_cards(checkout)
 
@@ -182,11 +196,14 @@ def test_several_seeds_give_mean_and_std_and_the_first_ones_weights(
     packaged = weights.PACKAGED / f"{NAME}.weights.h5"
     assert packaged.stat().st_size == metrics["weights"]["bytes"]
     assert not (checkout / "saved_models").exists()  # one file, one place
-    run = fitting.load_run(seeds[0])[0]
-    for a, b in zip(
-        models.load(NAME).weights[:9], run.weights[:9], strict=True
+    assert weights.digest(packaged) == metrics["weights"]["sha256"]
+    check_cards(checkout)
+    first, other = (fitting.load_run(run)[0] for run in seeds)
+    for ours, theirs, others in zip(
+        *map(learned, (models.load(NAME), first, other)), strict=True
     ):
-        assert np.array_equal(a.numpy(), b.numpy())
+        assert np.array_equal(ours, theirs)
+        assert not np.array_equal(ours, others)
 
 
 def test_a_url_stands_in_for_weights_that_are_too_large(
