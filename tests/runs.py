@@ -1,10 +1,11 @@
 """Small runs, for the tests of training, stopping and resuming."""
 
 import csv
+import json
 
 import numpy as np
 
-from keras_dropblock import fitting
+from keras_dropblock import fitting, models
 from keras_dropblock.recipes import Recipe
 
 
@@ -42,6 +43,21 @@ def small(npz, *changes):
             *changes,
         ]
     )
+
+
+def write_untrained(workdir, recipe, image_shape, class_names):
+    """What `fitting.load_run` reads of a run; no step was trained.
+
+    Returns:
+        The model, whose weights the work directory has.
+    """
+    workdir.mkdir(parents=True)
+    recipe.write(workdir / "recipe.toml")
+    info = {"image_shape": image_shape, "class_names": class_names}
+    (workdir / "run.json").write_text(json.dumps(info))
+    model = models.from_recipe(recipe, image_shape, len(class_names))
+    model.save_weights(workdir / "model.weights.h5")
+    return model
 
 
 def weights(workdir):

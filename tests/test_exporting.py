@@ -7,10 +7,13 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 
 from keras_dropblock import data, exporting, models
+from keras_dropblock.cli import export as command
 from keras_dropblock.layers import dropping_as_trained
 from keras_dropblock.recipes import Recipe
+from runs import write_untrained
 
 pytestmark = pytest.mark.tensorflow_only
 NORMALISE = data.Normalise((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
@@ -115,6 +118,36 @@ def test_a_file_is_cropped_as_the_recipe_says(model, photos, tmp_path):
     loaded = tf.saved_model.load(str(path))
     out = of_files(loaded, [tf.io.encode_png(framed)])
     assert np.allclose(out, probabilities(model, photos[:1]), atol=1e-5)
+
+
+def test_the_command_crops_files_as_the_recipe_says(
+    photos, tmp_path, parsed_flags, capsys
+):
+    import tensorflow as tf
+
+    recipe = Recipe(
+        model="WRN-10-1",
+        augmentation="resized_crop_flip",
+        mean=NORMALISE.mean,
+        std=NORMALISE.std,
+    )
+    size = (28, 28)
+    model = write_untrained(
+        tmp_path / "run", recipe, (*size, 3), ["a", "b", "c"]
+    )
+    with flagsaver.as_parsed(
+        workdir=str(tmp_path / "run"), out=str(tmp_path / "out")
+    ):
+        command.export()
+    assert f"SavedModel: {tmp_path / 'out' / '1'}" in capsys.readouterr().out
+    loaded = tf.saved_model.load(str(tmp_path / "out" / "1"))
+    # 0.875 of 32 pixels are 28, which the network takes as they are.
+    seen = photos[:, 2:30, 2:30]
+    pngs = [tf.io.encode_png(image) for image in photos]
+    given = of_files(loaded, pngs)
+    assert np.allclose(given, probabilities(model, seen), atol=1e-5)
+    whole = np.stack([data.fit_to_size(image, size) for image in photos])
+    assert abs(given - probabilities(model, whole)).max() > 1e-3
 
 
 def test_a_file_that_fails_costs_the_others_nothing(model, loaded, photos):

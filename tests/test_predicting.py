@@ -1,5 +1,7 @@
 """Images by path or array: the labels that the served model gives."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -86,6 +88,31 @@ def test_paths_and_arrays_of_any_size_may_be_mixed(model, images, files):
     assert np.allclose(
         found[2], probabilities(model, third[None])[0], atol=1e-5
     )
+
+
+def test_images_are_cropped_as_the_recipe_says(model, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    recipe = Recipe(
+        mean=model.card.normalise.mean,
+        std=model.card.normalise.std,
+        augmentation="resized_crop_flip",
+    )
+    assert recipe.central_part == 0.875
+    card = dataclasses.replace(model.card, recipe=recipe)
+    # What is seen has one color; resized it keeps it. Around it is black.
+    flat = np.full((16, 24, 3), (250, 120, 30), "uint8")
+    expected = probabilities(model, flat[None])
+    large = np.zeros((32, 48, 3), "uint8")
+    large[2:30, 3:45] = flat[0, 0]  # 0.875 * 32 = 28, 0.875 * 48 = 42
+    same = np.zeros_like(flat)
+    same[1:15, 1:22] = flat[0, 0]  # 14 and 21
+    file = tmp_path / "large.png"
+    file.write_bytes(tf.io.encode_png(large).numpy())
+    _, cropped = predict_images(model, [large, same, file], card=card)
+    assert np.allclose(cropped, expected, atol=1e-5)
+    # The black frame counts where the whole image is seen.
+    _, whole = predict_images(model, [large, same, file])
+    assert (abs(whole - expected).max(1) > 1e-3).all()
 
 
 def test_a_sequential_takes_the_card_it_is_given(model, images):
