@@ -19,13 +19,22 @@ SHAPE = (12, 20, 3)
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    return models.WRN(
+    model = models.WRN(
         10, 1, keep_prob=0.9, dropout=0.1, num_classes=4, input_shape=SHAPE
     )
+    # So that it tells noise from noise, as a trained network tells images.
+    logits = model.get_layer("logits")
+    logits.kernel.assign(4 * logits.kernel)
+    logits.bias.assign(-model.predict_on_batch(NORMALISE(draw_noise())).mean(0))
+    return model
 
 
 @pytest.fixture(scope="module")
 def noise():
+    return draw_noise()
+
+
+def draw_noise():
     return np.random.default_rng(1).integers(0, 256, (40, *SHAPE), "uint8")
 
 
@@ -88,27 +97,31 @@ def test_a_sequential_gives_its_probabilities_in_both_formats(noise, tmp_path):
 
 
 def test_8_bits_are_kept_if_they_answer_as_the_model(model, noise, tmp_path):
-    labels = probabilities(model, noise).argmax(1)
+    expected = probabilities(model, noise)
+    labels = expected.argmax(1)
+    labels[:10] = (labels[:10] + 1) % 4  # of 40, that the model has wrong
     result = exporting.export_litert_int8(
-        model, tmp_path, NORMALISE, noise, (noise, labels), most_lost=0.5
+        model, tmp_path, NORMALISE, noise, (noise, labels), most_lost=0.1
     )
     given = run_litert(result.path, noise)
     assert given.dtype == np.uint8
     share = (given.argmax(1) == labels).mean()
-    assert result[1:] == pytest.approx((40, share, 1.0, share))
-    # 1/256 is the step of the probabilities; those of the logits come on top.
-    assert abs(given / 256 - probabilities(model, noise)).mean() < 0.05
+    agreement = (given.argmax(1) == expected.argmax(1)).mean()
+    assert result[1:] == pytest.approx((40, share, 0.75, agreement))
+    assert agreement >= 0.9
+    # The best constant answer is 0.14 away on average, the 8-bit file 0.012.
+    constant = abs(expected.mean(0) - expected).mean()
+    assert abs(given / 256 - expected).mean() < constant / 5
     # A quarter of the float file's 4 bytes a weight, and the graph.
     assert result.path.stat().st_size < 150_000
 
 
-@pytest.mark.slow
 def test_8_bits_that_lose_too_much_are_not_kept(model, noise, tmp_path):
     labels = probabilities(model, noise).argmax(1)
     black = np.zeros_like(noise[:3])  # shows none of the ranges
     with pytest.raises(exporting.DifferenceError, match="Calibrate with more"):
         exporting.export_litert_int8(
-            model, tmp_path, NORMALISE, black, (noise, labels), most_lost=0.0
+            model, tmp_path, NORMALISE, black, (noise, labels), most_lost=0.5
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -149,7 +162,7 @@ def test_files_that_differ_are_not_kept(model, tmp_path, monkeypatch):
     monkeypatch.setattr(
         type(model),
         "predict_on_batch",
-        lambda self, x: predict(x) + x.mean() * np.arange(4),
+        lambda self, x: predict(x) + 1e-3 * np.arange(4),
     )
     for write, kind in (
         (exporting.export_onnx, "ONNX"),
