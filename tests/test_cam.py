@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dropblock import data, models
-from keras_dropblock.analysis import cam, confusion
+from keras_dropblock.analysis import cam, confusion, plots
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,28 @@ def test_the_mean_of_a_map_and_the_bias_are_the_logit(model, side):
         assert maps.shape == (3, *side)
         means = maps.mean((1, 2)) + np.array(classes) / 10
         assert np.allclose(means, logits[range(3), classes], atol=1e-4)
+
+
+def test_what_is_drawn_is_the_map_of_the_predicted_class(monkeypatch):
+    model = models.WRN(10, 1, num_classes=3, input_shape=(16, 24, 3))
+    model.get_layer("logits").bias.assign(np.array([0.0, 100.0, 0.0]))
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), "uint8")
+    normalise = data.Normalise((120.0,) * 3, (60.0,) * 3)
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, _: figures.append(figure))
+    cam.draw(model, normalise, images, [1, 2], ["a", "b", "c"], "cam.png")
+    above, below = np.reshape(figures[0].axes, (2, 2))
+    assert [axes.get_title() for axes in above] == ["b", "c"]  # the truth
+    assert [axes.get_title() for axes in below] == ["b", "b"]
+    colors = [axes.title.get_color() for axes in below]
+    assert colors == ["black", "red"]  # right and wrong
+    maps = cam.class_activation_maps(model, normalise(images), [1, 1])
+    for axes, image, expected in zip(below, images, maps, strict=True):
+        picture, overlay = axes.get_images()
+        assert np.array_equal(picture.get_array(), image)
+        assert np.allclose(overlay.get_array(), expected, atol=1e-5)
+        # Rows run down, columns to the right, over the whole image.
+        assert [*overlay.get_extent()] == [-0.5, 23.5, 15.5, -0.5]
 
 
 def test_confusion_counts_true_rows_and_predicted_columns():

@@ -206,6 +206,25 @@ def test_several_seeds_give_mean_and_std_and_the_first_ones_weights(
         assert not np.array_equal(ours, others)
 
 
+def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
+    names = [f"{NAME}_{letter}" for letter in "ab"]
+    for run, name in zip(seeds, names, strict=True):
+        write_json(run / "metrics.json", fitting.evaluate(run))
+        publishing.publish([run], checkout, name=name)
+    assert sorted(cards.read_registry()) == names
+    for run, name in zip(seeds, names, strict=True):
+        model = models.load(name)
+        assert model.card.name == name
+        assert model.card.recipe.seed == seeds.index(run)
+        scores = json.loads((run / "metrics.json").read_text())
+        assert model.card.metrics["scores"]["nll"]["mean"] == scores["nll"]
+        for ours, theirs in zip(
+            learned(model), learned(fitting.load_run(run)[0]), strict=True
+        ):
+            assert np.array_equal(ours, theirs)
+    check_cards(checkout)
+
+
 def test_a_url_stands_in_for_weights_that_are_too_large(
     run, checkout, monkeypatch
 ):

@@ -16,6 +16,15 @@ def test_scores_by_hand():
     assert result["ece"] == pytest.approx((0.2 + 0.2 + 0.5) / 4)
 
 
+def test_calibration_has_15_bins():
+    # Wrong at .54, right at the others: gaps .48, -.54 and .41.
+    p = np.array([0.52, 0.54, 0.59])
+    result = scores(np.log(np.stack([p, 1 - p], 1)), np.array([0, 1, 0]))
+    # 8/15 = .533 parts the first from the others, whose gaps are added. 10 bins
+    # would have all three in one, 14 or 16 the first two.
+    assert result["ece"] == pytest.approx((0.48 + 0.13) / 3)
+
+
 def test_a_calibrated_classifier_has_no_calibration_error():
     rng = np.random.default_rng(0)
     p = rng.uniform(0.5, 1.0, 200_000)
