@@ -3,6 +3,7 @@
 import threading
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -216,6 +217,33 @@ def test_normalise_is_by_channel_and_float32():
     f = data.Normalise((10.0, 20.0), (2.0, 4.0))
     out = f(np.full((1, 1, 1, 2), 30, "uint8"))
     assert out.dtype == np.float32 and out.ravel().tolist() == [10.0, 2.5]
+
+
+LEVELS = np.arange(256).reshape(1, 32, 8, 1).repeat(3, -1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32"])
+def test_arrays_and_tensors_of_any_type_are_normalised_alike(dtype):
+    f = data.Normalise(*normalise.PUBLISHED["cifar10"])
+    expected = (LEVELS - np.array(f.mean)) / np.array(f.std)
+    images = LEVELS.astype(dtype)
+    for given in (images, keras.ops.convert_to_tensor(images)):
+        out = f(given)
+        assert keras.backend.standardize_dtype(out.dtype) == "float32"
+        # Four roundings to float32, of the constants, the difference and the
+        # quotient, each of 2^-24 of a number that is at most 255 / 62.1.
+        error = np.abs(keras.ops.convert_to_numpy(out) - expected).max()
+        assert error < 4 * 2**-24 * 255 / 62.1
+
+
+@pytest.mark.tensorflow_only
+def test_images_are_normalised_in_a_pipeline_of_tensorflow_too():
+    import tensorflow as tf
+
+    f = data.Normalise(*normalise.PUBLISHED["cifar10"])
+    images = LEVELS.astype("uint8")
+    (out,) = tf.data.Dataset.from_tensors(images).map(f).as_numpy_iterator()
+    assert np.allclose(out, f(images), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("mean, std", [((1.0,), (1.0, 2.0)), ((1.0,), (0.0,))])

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import numpy as np
+from keras import ops
 
 # Published constants, in grey levels of 0 to 255. The Wide ResNet code has one
 # set for CIFAR-10 and CIFAR-100; its paper divides SVHN by 255 and no more.
@@ -38,8 +39,8 @@ class Normalise:
         mean, std: one number a channel, in grey levels of 0 to 255.
 
     Call arguments:
-        images: uint8 or float images in 0 to 255, channels last; NumPy
-            arrays, or tensors of the backend.
+        images: images in 0 to 255 of any integer or float type, channels
+            last; NumPy arrays, or tensors of the backend.
 
     Reference:
         Zagoruyko and Komodakis 2016, section 3, "mean/std" preprocessing.
@@ -58,7 +59,9 @@ class Normalise:
     def __call__(self, images):
         mean, std = np.float32(self.mean), np.float32(self.std)
         if not isinstance(images, np.ndarray):
-            return (images - mean) / std
+            # TensorFlow computes in the type of the images: uint8 would wrap.
+            images = ops.cast(images, "float32")
+            return ops.divide(ops.subtract(images, mean), std)
         # Row by row: NumPy is slow where the last axis has but the channels.
         row = images.shape[-2:]
         rows = images.reshape(*images.shape[:-2], -1).astype("float32")
