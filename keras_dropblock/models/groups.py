@@ -94,9 +94,9 @@ def classifier(inputs, x, num_classes, *, name, weights, notation):
     """A model with global average pooling and a dense layer on its last map.
 
     The kernel starts from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), Torch's default
-    for linear layers; float32, so that the loss is exact under mixed
-    precision. `weights`: see `WRN`; `notation` is the network's, by which
-    published ones are found.
+    for linear layers. The logits are float32 under mixed precision too, so
+    that the loss is exact. `weights`: see `WRN`; `notation` is the network's,
+    by which published ones are found.
     """
     check_int("num_classes", num_classes)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
@@ -105,7 +105,9 @@ def classifier(inputs, x, num_classes, *, name, weights, notation):
         kernel_initializer=keras.initializers.VarianceScaling(
             1 / 3, mode="fan_in", distribution="uniform"
         ),
-        dtype="float32",
+        dtype=keras.backend.result_type(
+            "float32", keras.config.dtype_policy().variable_dtype
+        ),
         name="logits",
     )(x)
     model = keras.Model(inputs, logits, name=name)
