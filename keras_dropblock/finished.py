@@ -34,13 +34,19 @@ class FinishedRun:
 
     @property
     def images_per_second(self):
-        """Median over the epochs; none of the test, nor of pauses."""
+        """Median over the epochs, without tests and pauses.
+
+        Epochs of fewer than three steps have no speed and do not count. None
+        if no epoch has one.
+        """
         speeds = [float(row["images_per_second"]) for row in self.history]
-        return statistics.median(speeds)
+        return statistics.median([s for s in speeds if s > 0] or [None])
 
     @property
     def hours(self):
-        """Of training steps, at the median speed."""
+        """Of training steps, at the median speed; None if there is none."""
+        if self.images_per_second is None:
+            return None
         images = self.info["training_images"] * self.recipe.epochs
         return images / self.images_per_second / 3600
 
@@ -149,7 +155,6 @@ def summary(runs):
     """What runs that are alike have to tell together, for `metrics.json`."""
     first = runs[0]
     sessions = [s for run in runs for s in run.info["sessions"]]
-    speed = statistics.fmean(run.images_per_second for run in runs)
     return {
         "model": first.recipe.model,
         "dataset": portable(first.recipe).dataset,
@@ -165,21 +170,29 @@ def summary(runs):
             {
                 "seed": run.recipe.seed,
                 **run.scores,
-                "hours": round(run.hours, 4),
-                "images_per_second": round(run.images_per_second, 1),
+                "hours": _mean([run.hours], 4),
+                "images_per_second": _mean([run.images_per_second], 1),
             }
             for run in runs
         ],
         "training": {
             "images": first.info["training_images"],
-            "hours": round(statistics.fmean(run.hours for run in runs), 4),
-            "images_per_second": round(speed, 1),
+            "hours": _mean([run.hours for run in runs], 4),
+            "images_per_second": _mean(
+                [run.images_per_second for run in runs], 1
+            ),
             "devices": sorted({d for s in sessions for d in s["devices"]}),
             **{key: sessions[0][key] for key in ("machine", "cpus", *_SHARED)},
             "started": min(session["started"] for session in sessions),
             "finished": max(run.finished for run in runs),
         },
     }
+
+
+def _mean(values, digits):
+    """Rounded mean of the values that are known, None if none is."""
+    known = [value for value in values if value is not None]
+    return round(statistics.fmean(known), digits) if known else None
 
 
 def _mean_and_std(values):

@@ -225,6 +225,44 @@ def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
     check_cards(checkout)
 
 
+def set_speeds(workdir, speeds):
+    """Write other images per second to a run's history, epoch by epoch."""
+    head, *lines = (workdir / "history.csv").read_text().splitlines()
+    assert head.endswith(",images_per_second") and len(lines) == len(speeds)
+    for i, speed in enumerate(speeds):
+        lines[i] = f"{lines[i].rpartition(',')[0]},{speed}"
+    (workdir / "history.csv").write_text("\n".join([head, *lines, ""]))
+
+
+def test_epochs_too_short_to_be_timed_do_not_count(run):
+    # An epoch of fewer than three steps, or what a resume left of one, logs 0.
+    set_speeds(run, [0.0, 300.0, 100.0])
+    (finished_run,) = finished.read([run])
+    assert finished_run.images_per_second == 200
+    assert finished_run.hours == pytest.approx(3 * 100 / 200 / 3600)
+
+
+def test_a_run_that_was_too_short_to_be_timed_is_published(seeds, checkout):
+    first, second = seeds
+    set_speeds(first, [0.0, 0.0, 0.0])
+    untimed, timed = finished.read(seeds)
+    assert untimed.images_per_second is None and untimed.hours is None
+    # The mean is that of the runs that have one.
+    training = finished.summary([untimed, timed])["training"]
+    assert training["images_per_second"] == 200
+    assert training["hours"] == pytest.approx(300 / 200 / 3600, abs=1e-4)
+
+    folder = publishing.publish([first], checkout)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["training"]["hours"] is None
+    assert metrics["runs"][0]["images_per_second"] is None
+    card = (folder / "README.md").read_text()
+    assert "| speed | – |" in card and "| time | – |" in card
+    row = (checkout / "README.md").read_text().splitlines()[5]
+    assert row.split(" | ")[-2] == "–"
+    check_cards(checkout)
+
+
 def test_a_url_stands_in_for_weights_that_are_too_large(
     run, checkout, monkeypatch
 ):

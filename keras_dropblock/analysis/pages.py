@@ -37,11 +37,15 @@ def table(cards, folder):
                 _mean_and_std(card, "nll", 1, 4),
                 _mean_and_std(card, "ece", 100, 2),
                 str(card["n"]),
-                f"{training['hours']:.2g}",
+                _or_dash(training["hours"], ".2g"),
                 hardware(training),
             ]
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _or_dash(value, form):
+    return "–" if value is None else format(value, form)
 
 
 def hardware(training):
@@ -145,8 +149,6 @@ def _scores_table(card):
 
 def _training(card, recipe):
     training = card["training"]
-    hours = training["hours"]
-    time = f"{hours:.2g} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
     versions = ", ".join(f"{k} {v}" for k, v in training["versions"].items())
     first, last = (
         datetime.datetime.fromisoformat(training[key]).date().isoformat()
@@ -156,9 +158,7 @@ def _training(card, recipe):
     rows = {
         "hardware": hardware(training),
         "epochs": f"{recipe.epochs} of {training['images']:,} images",
-        "speed": f"{training['images_per_second']:,.0f} images/s in training "
-        "(median of the epochs)",
-        "time": f"{time} a run, of training steps at that speed",
+        **_speed_and_time(training),
         "dates": dates,
         "backend": training["backend"],
         "versions": versions,
@@ -170,3 +170,15 @@ def _training(card, recipe):
         rows["test images"] = f"SHA-256 {card['test']['sha256']}"
     lines = [f"| {key} | {value} |" for key, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines]) + "\n"
+
+
+def _speed_and_time(training):
+    """Rows of the card; of a run with too few steps to be timed, dashes."""
+    speed, hours = training["images_per_second"], training["hours"]
+    if speed is None:
+        return {"speed": "–", "time": "–"}
+    time = f"{hours:.2g} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
+    return {
+        "speed": f"{speed:,.0f} images/s in training (median of the epochs)",
+        "time": f"{time} a run, of training steps at that speed",
+    }
