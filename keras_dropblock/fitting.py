@@ -16,10 +16,9 @@ from keras_dropblock.recipes import Recipe
 from keras_dropblock.workdir import (
     Session,
     WorkdirError,
-    claim,
     forget_epochs_from,
-    locked,
     require_unbegun,
+    taken,
     write_json,
 )
 
@@ -68,12 +67,9 @@ def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.losses_told())
         run = assembly.prepare(recipe)
-
-        def take():
-            claim(workdir, run.recipe)
-            stack.enter_context(locked(workdir))
-
-        processes.in_first(take)
+        processes.in_first(
+            lambda: stack.enter_context(taken(workdir, run.recipe))
+        )
         return _fit(run, workdir, verbose, backup_minutes)
 
 

@@ -13,7 +13,7 @@ import keras
 from keras_dropblock import data, files, fitting, grids
 from keras_dropblock.analysis import networks, plots, tables
 from keras_dropblock.recipes import Recipe, RecipeError, usual_augmentation
-from keras_dropblock.workdir import WorkdirError, claim
+from keras_dropblock.workdir import WorkdirError, require_recipe
 
 # Keys that say which images there are, and whether they are read from disk.
 _DATA_KEYS = {
@@ -95,7 +95,7 @@ def _is_done(run):
         mean=asked.mean or mean,
         std=asked.std or std,
     )
-    claim(run.workdir, resolved)
+    require_recipe(run.workdir, resolved)
     return (run.workdir / "metrics.json").exists()
 
 

@@ -17,14 +17,46 @@ import keras
 from keras_dropblock import files, versions
 from keras_dropblock.recipes import Recipe
 
+_LOCK = ".lock"
+
 
 class WorkdirError(ValueError):
     """A work directory that is another run's, or no work directory."""
 
 
+@contextlib.contextmanager
+def taken(workdir, recipe):
+    """Make a folder this recipe's, and keep other processes out meanwhile.
+
+    Of processes that start together with different recipes one has the
+    folder, and the others leave nothing in it.
+
+    Args:
+        workdir: `pathlib.Path` of the folder, made if it is not there.
+        recipe: resolved `Recipe`.
+
+    Raises:
+        WorkdirError: if the folder belongs to another recipe or to no run, or
+            if another process trains in it.
+    """
+    # Before the lock, which would be left in the folder of somebody else.
+    require_recipe(workdir, recipe)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with locked(workdir):
+        claim(workdir, recipe)
+        yield
+
+
 def claim(workdir, recipe):
     """Make the work directory this recipe's, or refuse another's."""
+    require_recipe(workdir, recipe)
     workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / "recipe.toml").exists():
+        recipe.write(workdir / "recipe.toml")
+
+
+def require_recipe(workdir, recipe):
+    """Refuse a folder of another recipe, or with files of no run."""
     path = workdir / "recipe.toml"
     if path.exists():
         there = Recipe.from_toml(path)
@@ -38,13 +70,17 @@ def claim(workdir, recipe):
                 f"`workdir` {workdir} belongs to another recipe: it differs in "
                 f"{', '.join(changed)}. Use another work directory."
             )
-    elif {*workdir.iterdir()} - {*files.temporaries(workdir)}:
+    elif workdir.exists() and _foreign_files(workdir):
         raise WorkdirError(
             f"`workdir` {workdir} holds files but no recipe.toml: it is no "
             "work directory. Use an empty or a new folder."
         )
-    else:
-        recipe.write(path)
+
+
+def _foreign_files(workdir):
+    """Files that no run leaves before it has written its recipe."""
+    own = {workdir / _LOCK, *files.temporaries(workdir)}
+    return {*workdir.iterdir()} - own
 
 
 @contextlib.contextmanager
@@ -60,14 +96,16 @@ def locked(workdir):
     if fcntl is None:
         yield
         return
-    with open(workdir / ".lock", "a+", encoding="utf-8") as file:
+    with open(workdir / _LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
+            number = file.read()  # none yet if it has just locked the folder
+            who = f"process {number}" if number else "another process"
             raise WorkdirError(
-                f"`workdir` {workdir} is in use: process {file.read()} trains "
-                "in it. Wait for it, or stop it."
+                f"`workdir` {workdir} is in use: {who} trains in it. Wait for "
+                "it, or stop it."
             ) from error
         file.truncate(0)
         print(os.getpid(), end="", file=file, flush=True)
