@@ -28,10 +28,10 @@ def fit(recipe, workdir, *, verbose="auto", backup_minutes=10.0):
 
     The resolved recipe and the versions are written before the first step.
     After each epoch the work directory holds `history.csv`, `curves.png`,
-    `model.weights.h5`, a backup and, with TensorFlow, TensorBoard's logs;
-    within an epoch a backup is made from time to time. The same call on the
-    same work directory goes on after the last backup, or finds the run done;
-    the result is that of an uninterrupted run. At the end comes
+    `model.weights.h5`, a backup and, with TensorFlow and TensorBoard, its
+    logs; within an epoch a backup is made from time to time. The same call on
+    the same work directory goes on after the last backup, or finds the run
+    done; the result is that of an uninterrupted run. At the end comes
     `metrics.json`. The test set is watched, nothing is chosen by it: the last
     epoch is what counts.
 

@@ -1,5 +1,6 @@
 """The loop: `model.fit` with all callbacks of a run, from any place of it."""
 
+import importlib
 import sys
 
 import keras
@@ -112,8 +113,8 @@ def _writers(run, workdir):
             )
         ),
     ]
-    if keras.backend.backend() == "tensorflow":
-        # Written by TensorFlow: on other backends it may not be there.
+    # Written by TensorFlow: on other backends it may not be there.
+    if keras.backend.backend() == "tensorflow" and _has_tensorboard():
         result.append(
             keras.callbacks.TensorBoard(
                 str(workdir / "tensorboard"), write_graph=False
@@ -121,3 +122,17 @@ def _writers(run, workdir):
         )
     weights = workdir / "model.weights.h5"
     return [*result, callbacks.SaveWeights(weights, run.on_one_device)]
+
+
+def _has_tensorboard():
+    """Whether TensorFlow can write logs for TensorBoard; says so if not."""
+    try:
+        # What TensorFlow imports as it writes the first number.
+        importlib.import_module("tensorboard.summary.v2")
+    except ImportError:
+        print(
+            "TensorBoard is not installed, so the run has no logs for it. "
+            "To have them: pip install tensorboard"
+        )
+        return False
+    return True

@@ -68,6 +68,27 @@ def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
     )
 
 
+@pytest.mark.tensorflow_only
+def test_a_run_without_tensorboard_says_so_and_trains(
+    npz, tmp_path, monkeypatch, capsys
+):
+    names = [name for name in sys.modules if name.startswith("tensorboard.")]
+    for name in ("tensorboard", *names):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    fitting.fit(small(npz, "epochs=1"), tmp_path, verbose=0)
+    assert len(rows(tmp_path)) == 1
+    assert not (tmp_path / "tensorboard").exists()
+    (line,) = (
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if "TensorBoard" in line
+    )
+    assert line == (
+        "TensorBoard is not installed, so the run has no logs for it. "
+        "To have them: pip install tensorboard"
+    )
+
+
 def test_the_bar_shows_what_is_in_force_now(npz, tmp_path, capsys):
     fitting.fit(small(npz, "epochs=1"), tmp_path / "run", verbose=1)
     bar = capsys.readouterr().out
