@@ -21,7 +21,7 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_backup.py tests/test_stopping.py tests/test_draws.py \
 	tests/test_normalization.py tests/test_pretrained.py \
 	tests/test_predicting.py tests/test_cam.py \
-	tests/test_processes.py tests/test_data.py
+	tests/test_processes.py tests/test_data.py tests/test_recipe_wiring.py
 # Numbers of parameters are no backend's affair.
 BACKEND_NAMES := not parameters_of and not parameters_are and not their_parameters
 BACKEND_MARKS := (not slow or conformance or processes) and not soak
