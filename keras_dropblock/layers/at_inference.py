@@ -2,6 +2,7 @@
 
 import contextlib
 
+from keras_dropblock.layers import overrides
 from keras_dropblock.layers.dropblock import (
     DropBlock,
     check_block_size,
@@ -28,10 +29,13 @@ def dropblock_at_inference(model, keep_prob, block_size=None):
     a network that was trained without DropBlock, load its weights into the
     same network built with it.
 
+    Contexts may be nested: the innermost one that has a layer decides for it.
+    Every live model that contains one of the layers follows, compiled or not,
+    be it inside of `model` or around it. Only a `tf.function` or `jax.jit` of
+    your own is beyond reach: it keeps what held when it was traced.
+
     Args:
-        model: a model with DropBlock layers. Its compiled `evaluate` and
-            `predict` functions are discarded on entry and on exit. A
-            `tf.function` or `jax.jit` of your own must be traced inside.
+        model: a model with DropBlock layers.
         keep_prob: fraction of units to keep at inference, in [0, 1].
         block_size: side of a dropped block, int >= 1, or None for each
             layer's own.
@@ -58,19 +62,15 @@ def dropblock_at_inference(model, keep_prob, block_size=None):
     if block_size is not None:
         block_size = check_block_size(block_size)
     most = max(1.0 - layer.final_keep_prob for layer in layers)
-    try:
-        for layer in layers:
-            share = (1.0 - layer.final_keep_prob) / most if most else 1.0
-            layer._at_inference = (
-                1.0 - drop_rate * share,
-                block_size or layer.block_size,
-            )
-        _discard_compiled_inference(model)
+    settings = {}
+    for layer in layers:
+        share = (1.0 - layer.final_keep_prob) / most if most else 1.0
+        settings[layer] = (
+            1.0 - drop_rate * share,
+            block_size or layer.block_size,
+        )
+    with overrides.override(settings):
         yield
-    finally:
-        for layer in layers:
-            layer._at_inference = None
-        _discard_compiled_inference(model)
 
 
 @contextlib.contextmanager
@@ -78,13 +78,12 @@ def dropping_as_trained(model):
     """Leave DropBlock and dropout on outside training: for Monte Carlo.
 
     Each layer drops at the rate it was built for, with batch statistics as at
-    inference. Stochastic depth stays off. A `tf.function` of your own must be
-    traced inside.
+    inference. Stochastic depth stays off. What `dropblock_at_inference` says
+    of nested contexts and compiled models holds here.
 
     Args:
         model: a model with DropBlock, Dropout or SpatialDropout2D of this
-            package, one at least with a rate above 0. Its compiled `evaluate`
-            and `predict` functions are discarded on entry and on exit.
+            package, at least one of them with a rate above 0.
 
     Raises:
         ValueError: if it has none.
@@ -103,22 +102,6 @@ def dropping_as_trained(model):
             "`model` has no DropBlock, Dropout or SpatialDropout2D of this "
             f"package that drops anything. Received: model={model.name!r}."
         )
-    try:
-        for layer in blocks:
-            layer._at_inference = (layer.final_keep_prob, layer.block_size)
-        for layer in dropouts:
-            layer._at_inference = True
-        _discard_compiled_inference(model)
+    settings = {x: (x.final_keep_prob, x.block_size) for x in blocks}
+    with overrides.override(settings | dict.fromkeys(dropouts, True)):
         yield
-    finally:
-        for layer in blocks:
-            layer._at_inference = None
-        for layer in dropouts:
-            layer._at_inference = False
-        _discard_compiled_inference(model)
-
-
-def _discard_compiled_inference(model):
-    for function in ("test_function", "predict_function"):
-        if hasattr(model, function):
-            setattr(model, function, None)

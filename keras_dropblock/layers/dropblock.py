@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_dropblock.layers import masks
+from keras_dropblock.layers import masks, overrides
 
 
 class DropBlock(keras.Layer):
@@ -39,7 +39,6 @@ class DropBlock(keras.Layer):
             trainable=False,
             autocast=False,
         )
-        self._at_inference = None
         self.supports_masking = True
 
     @property
@@ -72,8 +71,8 @@ class DropBlock(keras.Layer):
         if training:
             keep_prob = self._keep_prob.value
             block_size = self.block_size
-        elif self._at_inference:
-            keep_prob, block_size = self._at_inference
+        elif overrides.current(self):
+            keep_prob, block_size = overrides.current(self)
         else:
             return inputs
         axes = list(range(1, self.rank + 2))

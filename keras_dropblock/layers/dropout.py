@@ -6,17 +6,15 @@ seed generators have one state. These draw as DropBlock does.
 
 import keras
 
-from keras_dropblock.layers import masks
+from keras_dropblock.layers import masks, overrides
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class Dropout(keras.layers.Dropout):
     """`keras.layers.Dropout` with a mask of its own on each replica."""
 
-    _at_inference = False  # see `at_inference.dropping_as_trained`
-
     def call(self, inputs, training=False):
-        if not (training or self._at_inference) or self.rate == 0:
+        if not (training or overrides.current(self)) or self.rate == 0:
             return inputs
         shape = keras.ops.shape(inputs)
         return masks.drop_alike(inputs, self.rate, shape, self.seed_generator)
@@ -26,10 +24,8 @@ class Dropout(keras.layers.Dropout):
 class SpatialDropout2D(keras.layers.SpatialDropout2D):
     """`keras.layers.SpatialDropout2D`, drawn apart on each replica."""
 
-    _at_inference = False  # see `at_inference.dropping_as_trained`
-
     def call(self, inputs, training=False):
-        if not (training or self._at_inference) or self.rate == 0:
+        if not (training or overrides.current(self)) or self.rate == 0:
             return inputs
         batch, *rest = keras.ops.shape(inputs)
         if self.data_format == "channels_last":
