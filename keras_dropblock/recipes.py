@@ -226,8 +226,8 @@ def _one_of(options):
 
 
 _RULES = {
-    "dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
-    "spatial_dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "dropout": ("in [0, 1]", lambda x: 0 <= x <= 1),
+    "spatial_dropout": ("in [0, 1]", lambda x: 0 <= x <= 1),
     "survival_prob": ("in (0, 1], the chance to keep", lambda x: 0 < x <= 1),
     "cutout": (">= 0", lambda x: x >= 0),
     "mixup": (">= 0 and finite", lambda x: 0 <= x < math.inf),

@@ -329,7 +329,7 @@ def test_notation_reaches_every_builder(notation, parameters):
             lambda: models.WRN(10, 1, survival_prob=0.0),
             "`survival_prob` must be",
         ),
-        (lambda: models.WRN(10, 1, dropout=1.0), "`dropout` must be in"),
+        (lambda: models.WRN(10, 1, dropout=1.1), "`dropout` must be in"),
         (lambda: models.WRN(10, 1, keep_prob="0.9"), "`keep_prob` must be"),
         (
             lambda: models.WRN(10, 1, dropblock_groups=3),

@@ -17,6 +17,12 @@ class Dropout(keras.layers.Dropout):
         if not (training or overrides.current(self)) or self.rate == 0:
             return inputs
         shape = keras.ops.shape(inputs)
+        if self.noise_shape is not None:
+            _check_noise_shape(self.noise_shape, inputs.shape)
+            shape = [
+                shape[i] if size is None else size
+                for i, size in enumerate(self.noise_shape)
+            ]
         return masks.drop_alike(inputs, self.rate, shape, self.seed_generator)
 
 
@@ -121,10 +127,24 @@ def check_survival_prob(survival_prob):
     return float(survival_prob)
 
 
-def check_rate(argument, rate):
-    if not masks.is_number(rate) or not 0.0 <= rate < 1.0:
+def _check_noise_shape(noise_shape, shape):
+    """A mask that is larger than the inputs would enlarge the outputs."""
+    fits = len(noise_shape) <= len(shape) and all(
+        noise in (1, size) or None in (noise, size)
+        for noise, size in zip(noise_shape[::-1], shape[::-1], strict=False)
+    )
+    if not fits:
         raise ValueError(
-            f"`{argument}` must be in [0, 1), the fraction of units to drop. "
+            "`noise_shape` must have 1, None or the size of the inputs on each "
+            f"axis. Received: noise_shape={noise_shape} for inputs of shape "
+            f"{tuple(shape)}."
+        )
+
+
+def check_rate(argument, rate):
+    if not masks.is_number(rate) or not 0.0 <= rate <= 1.0:
+        raise ValueError(
+            f"`{argument}` must be in [0, 1], the fraction of units to drop. "
             f"Received: {argument}={rate!r}."
         )
     return float(rate)

@@ -247,9 +247,11 @@ def _castable(booleans):
 def drop_alike(inputs, rate, shape, seed_generator):
     """Drop by independent draws and scale the rest by `1 / (1 - rate)`.
 
+    A rate of 1 gives zeros, as in Keras.
+
     Args:
         inputs: floating point tensor.
-        rate: probability that a draw drops, in [0, 1).
+        rate: probability that a draw drops, in [0, 1].
         shape: shape of the draws; where it has a 1 that `inputs` has not,
             those units share one.
         seed_generator: `keras.random.SeedGenerator`.
@@ -257,6 +259,8 @@ def drop_alike(inputs, rate, shape, seed_generator):
     Returns:
         Tensor of the shape and dtype of `inputs`.
     """
+    if rate == 1:
+        return ops.zeros_like(inputs)
     dropped = draws.bernoulli(tuple(shape), rate, seed_generator)
     return _drop(inputs, dropped, 1.0 / (1.0 - rate))
 

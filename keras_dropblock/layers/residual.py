@@ -197,7 +197,7 @@ class PreActivationBlock(_ResidualBlock):
         kernel_sizes: the kernel of each conv, M of B(M).
         inner_filters: channels of the other convs; None: `filters`.
         strides: stride of the first conv.
-        dropout: rate of Dropout between the convs, in [0, 1).
+        dropout: rate of Dropout between the convs, in [0, 1].
         spatial_dropout: rate of SpatialDropout2D in the same places.
         survival_prob: of the branch under stochastic depth, in (0, 1].
         keep_prob: DropBlock's, in [0, 1].

@@ -50,7 +50,7 @@ def ResNet(
         width: factor of the channels, > 0, with whole channels as result.
         num_classes: number of logits.
         input_shape: shape of an image; height and width may be None.
-        dropout: rate of Dropout between the convs of a block, in [0, 1).
+        dropout: rate of Dropout between the convs of a block, in [0, 1].
         spatial_dropout: rate of SpatialDropout2D in the same places.
         survival_prob: of the last block under stochastic depth, in (0, 1].
         keep_prob: DropBlock's, in [0, 1]. 1.0 adds no DropBlock layer.

@@ -45,7 +45,7 @@ def WRN(
             repeated l times: `"B(3)"`, `"B(3,3,3)"`, `"B(3,3,3,3)"`.
         num_classes: number of logits.
         input_shape: shape of an image; height and width may be None.
-        dropout: rate of Dropout between the convs of a block, in [0, 1). The
+        dropout: rate of Dropout between the convs of a block, in [0, 1]. The
             paper uses 0.3 for CIFAR and 0.4 for SVHN.
         spatial_dropout: rate of SpatialDropout2D in the same places.
         survival_prob: of the last block under stochastic depth, in (0, 1];
