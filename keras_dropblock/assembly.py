@@ -163,6 +163,7 @@ def _resolve(recipe):
 
 def batches(recipe, splits, split, **arguments):
     """Batches of a split as the recipe has them, unless arguments differ."""
+    check_data_format()
     if recipe.data_on_device and keras.backend.backend() == "jax":
         arguments["on_device"] = True
     arguments = {"batch_size": recipe.batch_size, **arguments}
@@ -175,11 +176,7 @@ def batches(recipe, splits, split, **arguments):
 
 def check_backend(recipe):
     """Raise RecipeError for what the backend at hand cannot do."""
-    if keras.config.image_data_format() != "channels_last":
-        raise RecipeError(
-            "Training needs image_data_format channels_last. Received: "
-            f"{keras.config.image_data_format()}."
-        )
+    check_data_format()
     if recipe.data_on_device and (
         keras.backend.backend() != "jax" or recipe.is_streamed
     ):
@@ -199,6 +196,15 @@ def check_backend(recipe):
             "Keras's steps anew each time. Set it to false."
         )
     strategies.check(recipe)
+
+
+def check_data_format():
+    """Raise RecipeError unless networks take images as data sets have them."""
+    if keras.config.image_data_format() != "channels_last":
+        raise RecipeError(
+            "Training and evaluation by recipe need image_data_format "
+            f"channels_last. Received: {keras.config.image_data_format()}."
+        )
 
 
 def build(recipe, image_shape, num_classes):

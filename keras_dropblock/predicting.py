@@ -56,12 +56,14 @@ def predict_images(model, images, *, card=None, batch_size=128):
             "dimensions. Did you mean a list of this one? Received: "
             f"{getattr(images, 'shape', images)}."
         )
+    channels_last = _data_format(model) == "channels_last"
+    known = model.inputs[0].shape[1:]
+    if not channels_last:
+        known = (*known[1:], known[0])
     # A network that takes all sizes gets the one that it was trained with.
     shape = tuple(
-        known or usual
-        for known, usual in zip(
-            model.inputs[0].shape[1:], card.image_shape, strict=True
-        )
+        size or usual
+        for size, usual in zip(known, card.image_shape, strict=True)
     )
     probabilities = [np.zeros((0, len(card.class_names)), "float32")]
     for start in range(0, len(images), _AT_ONCE):
@@ -69,14 +71,23 @@ def predict_images(model, images, *, card=None, batch_size=128):
             _pixels(image, start + i, shape, card.recipe.central_part)
             for i, image in enumerate(images[start : start + _AT_ONCE])
         ]
-        logits = model.predict(
-            card.normalise(np.stack(pixels)), batch_size=batch_size, verbose=0
-        )
+        x = card.normalise(np.stack(pixels))
+        if not channels_last:
+            x = np.moveaxis(x, 3, 1)
+        logits = model.predict(x, batch_size=batch_size, verbose=0)
         softmax = keras.ops.softmax(logits.astype("float32"))
         probabilities.append(keras.ops.convert_to_numpy(softmax))
     probabilities = np.concatenate(probabilities)
     labels = [card.class_names[i] for i in probabilities.argmax(1)]
     return labels, probabilities
+
+
+def _data_format(model):
+    """That of a model, which need not be the default now."""
+    for layer in model._flatten_layers():
+        if hasattr(layer, "data_format"):
+            return layer.data_format
+    return keras.config.image_data_format()
 
 
 def _pixels(image, index, shape, central_part):

@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from keras_dropblock.models import from_notation
+from keras_dropblock.models.groups import in_data_format
 from keras_dropblock.recipes import Recipe
 
 # Notation, image shape and classes, in the order of the papers' tables.
@@ -83,7 +84,9 @@ def petaflop(multiply_adds, images):
 def size(notation, image_shape, num_classes):
     """(trainable parameters, multiply-adds) of a network."""
     model = from_notation(
-        notation, input_shape=image_shape, num_classes=num_classes
+        notation,
+        input_shape=in_data_format(image_shape),
+        num_classes=num_classes,
     )
     return parameters(model), multiply_adds(model)
 

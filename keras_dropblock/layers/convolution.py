@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dropblock.layers import draws
 from keras_dropblock.layers.normalization import BatchNormalization
 
 
@@ -35,6 +36,22 @@ class SymmetricConv2D(keras.layers.Conv2D):
             all_pads[first : first + 2] = pads
             inputs = keras.ops.pad(inputs, all_pads)
         return super().call(inputs)
+
+    def convolution_op(self, inputs, kernel):
+        if self.data_format == "channels_last" or not (
+            keras.backend.backend() == "tensorflow" and draws.on_cpu(inputs)
+        ):
+            return super().convolution_op(inputs, kernel)
+        # TensorFlow has no kernel for channels first on CPUs.
+        outputs = keras.ops.conv(
+            keras.ops.transpose(inputs, (0, 2, 3, 1)),
+            kernel,
+            strides=list(self.strides),
+            padding=self.padding,
+            data_format="channels_last",
+            dilation_rate=self.dilation_rate,
+        )
+        return keras.ops.transpose(outputs, (0, 3, 1, 2))
 
     def compute_output_shape(self, input_shape):
         shape = list(input_shape)

@@ -50,7 +50,7 @@ def rare_bernoulli(shape, probability, seed_generator):
     Args and returns are those of `bernoulli`.
     """
     probability = ops.convert_to_tensor(probability, "float32")
-    if not _on_cpu(probability):
+    if not on_cpu(probability):
         return bernoulli(shape, probability, seed_generator)
     mark = _mark_by_gaps
     if keras.backend.backend() == "jax":
@@ -123,7 +123,8 @@ def _compiled_for_jax(function):
     return jax.jit(function, static_argnums=0)
 
 
-def _on_cpu(tensor):
+def on_cpu(tensor):
+    """Whether a tensor's computations run on a CPU."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

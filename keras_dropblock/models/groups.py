@@ -1,5 +1,7 @@
 """What the builders share: the options of groups and blocks."""
 
+import warnings
+
 import keras
 
 from keras_dropblock.layers import masks
@@ -58,6 +60,47 @@ def residual_groups(
             )(x)
         x = keras.layers.Identity(name=f"group{group}")(x)
     return x
+
+
+def in_data_format(image_shape):
+    """(height, width, channels) in the order of Keras's default data format."""
+    height, width, channels = image_shape
+    if keras.config.image_data_format() == "channels_last":
+        return height, width, channels
+    return channels, height, width
+
+
+def image_input(input_shape, side):
+    """Symbolic images, by default colored squares in the default data format.
+
+    Args:
+        input_shape: shape of an image, or None for the default.
+        side: of the default, in pixels.
+
+    Returns:
+        `keras.Input` with the name `image`.
+    """
+    if input_shape is None:
+        input_shape = in_data_format((side, side, 3))
+    _warn_of_other_format(tuple(input_shape))
+    return keras.Input(input_shape, name="image")
+
+
+def _warn_of_other_format(shape):
+    """As keras.applications do of images whose channels are a side."""
+    data_format = keras.config.image_data_format()
+    if data_format == "channels_last":
+        channels, other, likely = shape[-1], shape[0], (*shape[1:], shape[0])
+    else:
+        channels, other, likely = shape[0], shape[-1], (shape[-1], *shape[:-1])
+    usual = (1, 3, 4)
+    if channels not in usual and other in usual:
+        warnings.warn(
+            f"`input_shape` is read as {channels} channels, because the "
+            f"default data format is {data_format}. Received: input_shape="
+            f"{shape}. Did you mean {likely}?",
+            stacklevel=4,  # who called the builder
+        )
 
 
 def drop_rates(keep_prob, dropblock_groups, last):
@@ -121,9 +164,11 @@ def classifier(inputs, x, num_classes, *, name, weights, notation):
 
 
 def _load_published(model, card):
+    channels_last = keras.config.image_data_format() == "channels_last"
+    channels = model.input.shape[-1 if channels_last else 1]
     for what, received, published in (
         ("classes", model.output.shape[-1], len(card.class_names)),
-        ("channels", model.input.shape[-1], card.image_shape[-1]),
+        ("channels", channels, card.image_shape[-1]),
     ):
         if received != published:
             raise WeightsError(

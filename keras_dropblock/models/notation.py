@@ -2,6 +2,7 @@
 
 import re
 
+from keras_dropblock.models.groups import in_data_format
 from keras_dropblock.models.preact_resnet import PreActResNet
 from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
@@ -48,7 +49,11 @@ def from_notation(notation, **arguments):
 
 
 def from_recipe(recipe, image_shape, num_classes):
-    """The network of a `Recipe`, with its regularisers."""
+    """The network of a `Recipe`, with its regularisers.
+
+    Its input has Keras's default data format; `image_shape` has none: it is
+    always (height, width, channels).
+    """
     options = (
         *("dropout", "spatial_dropout", "survival_prob", "keep_prob"),
         *("block_size", "dropblock_groups", "dropblock_skip"),
@@ -58,7 +63,7 @@ def from_recipe(recipe, image_shape, num_classes):
         arguments["zero_init"] = True
     return from_notation(
         recipe.model,
-        input_shape=image_shape,
+        input_shape=in_data_format(image_shape),
         num_classes=num_classes,
         **arguments,
     )

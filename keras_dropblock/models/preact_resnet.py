@@ -4,7 +4,12 @@ import keras
 
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.residual import PreActivationBlock
-from keras_dropblock.models.groups import check_int, classifier, residual_groups
+from keras_dropblock.models.groups import (
+    check_int,
+    classifier,
+    image_input,
+    residual_groups,
+)
 
 
 def PreActResNet(
@@ -12,7 +17,7 @@ def PreActResNet(
     *,
     bottleneck=None,
     num_classes=10,
-    input_shape=(32, 32, 3),
+    input_shape=None,
     dropout=0.0,
     spatial_dropout=0.0,
     survival_prob=1.0,
@@ -74,7 +79,7 @@ def PreActResNet(
             "dropblock_skip": dropblock_skip,
         }
 
-    inputs = keras.Input(input_shape, name="image")
+    inputs = image_input(input_shape, 32)
     x = conv2d(16, 3, name="stem")(inputs)
     x = residual_groups(
         x,

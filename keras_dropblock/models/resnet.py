@@ -4,7 +4,12 @@ import keras
 
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.residual import PostActivationBlock
-from keras_dropblock.models.groups import check_int, classifier, residual_groups
+from keras_dropblock.models.groups import (
+    check_int,
+    classifier,
+    image_input,
+    residual_groups,
+)
 
 # Blocks in each group, and whether they are bottlenecks.
 DEPTHS = {
@@ -21,7 +26,7 @@ def ResNet(
     width=1,
     *,
     num_classes=1000,
-    input_shape=(224, 224, 3),
+    input_shape=None,
     dropout=0.0,
     spatial_dropout=0.0,
     survival_prob=1.0,
@@ -49,7 +54,9 @@ def ResNet(
         depth: 18, 34, 50, 101 or 152.
         width: factor of the channels, > 0, with whole channels as result.
         num_classes: number of logits.
-        input_shape: shape of an image; height and width may be None.
+        input_shape: shape of an image, or None for (224, 224, 3); with
+            channels first as Keras's default, (3, 224, 224). Height and
+            width may be None.
         dropout: rate of Dropout between the convs of a block, in [0, 1].
         spatial_dropout: rate of SpatialDropout2D in the same places.
         survival_prob: of the last block under stochastic depth, in (0, 1].
@@ -104,7 +111,7 @@ def ResNet(
             "zero_init": zero_init,
         }
 
-    inputs = keras.Input(input_shape, name="image")
+    inputs = image_input(input_shape, 224)
     x = conv2d(64, 7, 2, name="stem")(inputs)
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
@@ -139,7 +146,7 @@ def CifarResNet(
     depth,
     *,
     num_classes=10,
-    input_shape=(32, 32, 3),
+    input_shape=None,
     dropout=0.0,
     spatial_dropout=0.0,
     survival_prob=1.0,
@@ -178,7 +185,7 @@ def CifarResNet(
             "`depth` must be 6n + 2 (20, 32, 44, 56, 110). Received: "
             f"depth={depth}. Did you mean {below} or {below + 6}?"
         )
-    inputs = keras.Input(input_shape, name="image")
+    inputs = image_input(input_shape, 32)
     x = conv2d(16, 3, name="stem")(inputs)
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)

@@ -6,7 +6,12 @@ import keras
 
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.residual import PreActivationBlock
-from keras_dropblock.models.groups import check_int, classifier, residual_groups
+from keras_dropblock.models.groups import (
+    check_int,
+    classifier,
+    image_input,
+    residual_groups,
+)
 
 
 def WRN(
@@ -15,7 +20,7 @@ def WRN(
     *,
     block="B(3,3)",
     num_classes=10,
-    input_shape=(32, 32, 3),
+    input_shape=None,
     dropout=0.0,
     spatial_dropout=0.0,
     survival_prob=1.0,
@@ -44,7 +49,9 @@ def WRN(
             `"B(1,3)"`, `"B(1,3,1)"`, `"B(3,1,1)"` and `"B(3,1,3)"`, or B(3)
             repeated l times: `"B(3)"`, `"B(3,3,3)"`, `"B(3,3,3,3)"`.
         num_classes: number of logits.
-        input_shape: shape of an image; height and width may be None.
+        input_shape: shape of an image, or None for (32, 32, 3); with channels
+            first as Keras's default, (3, 32, 32). Height and width may be
+            None.
         dropout: rate of Dropout between the convs of a block, in [0, 1]. The
             paper uses 0.3 for CIFAR and 0.4 for SVHN.
         spatial_dropout: rate of SpatialDropout2D in the same places.
@@ -85,7 +92,7 @@ def WRN(
     blocks = _blocks_per_group(depth, kernel_sizes)
     check_int("width", width)
 
-    inputs = keras.Input(input_shape, name="image")
+    inputs = image_input(input_shape, 32)
     x = conv2d(16, 3, name="stem")(inputs)
     x = residual_groups(
         x,
