@@ -188,29 +188,50 @@ def test_a_recipe_that_cannot_be_leaves_no_trace(
     assert not (tmp_path / "run").exists()
 
 
-REGULARISERS = (
-    *("dropout=0.2", "spatial_dropout=0.2", "survival_prob=0.8", "cutout=6"),
-    *("mixup=0.2", "label_smoothing=0.1", "keep_prob=0.8"),
+REGULARIZERS = (
+    *("dropout=0.1", "spatial_dropout=0.1", "survival_prob=0.9", "cutout=4"),
+    *("mixup=0.2", "label_smoothing=0.1", "keep_prob=0.9"),
 )
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        *((r,) for r in REGULARISERS),
-        ("keep_prob=0.8", "cutout=6"),
-        REGULARISERS,
-    ],
-)
-def test_regularisers_train_alone_and_together(npz, tmp_path, settings):
-    recipe = Recipe().override(
-        [
-            *(f"dataset={npz}", "model=WRN-10-1", "batch_size=50", "epochs=1"),
-            *settings,
-        ]
-    )
-    result = fitting.fit(recipe, tmp_path / "run", verbose=0)
-    assert np.isfinite(result["nll"])
+def trained(recipe, start=None):
+    """Weights of a recipe's network before and after an epoch of `fit`.
+
+    Args:
+        recipe: `Recipe`.
+        start: values of the trainable variables to begin with, or None.
+
+    Returns:
+        (values of all trainable variables before, those after)
+    """
+    run = assembly.prepare(recipe)
+    variables = run.model.trainable_variables
+    if start is not None:
+        for variable, value in zip(variables, start, strict=True):
+            variable.assign(value)
+    before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
+    run.model.fit(run.train, shuffle=False, verbose=0)
+    return before, [keras.ops.convert_to_numpy(v) for v in variables]
+
+
+@pytest.fixture(scope="module")
+def unregularized(npz):
+    """A recipe without regularizers, and what `trained` gives for it."""
+    recipe = small(npz, "keep_prob=1", "dropout=0", "batch_size=50")
+    return recipe, *trained(recipe)
+
+
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+def test_each_regularizer_alone_changes_what_is_learned(
+    unregularized, regularizer
+):
+    recipe, before, without = unregularized
+    _, after = trained(recipe.override([regularizer]), before)
+    for a, b, c in zip(before, without, after, strict=True):
+        if a.ndim > 1:  # a kernel
+            # Rounding alone would make 1e-3 at most; label smoothing, which
+            # does least, changes the steps by a tenth.
+            assert abs(c - b).max() > 0.03 * abs(b - a).max()
 
 
 def test_imagenets_recipe_trains_on_photographs(imagenette, tmp_path):
@@ -455,10 +476,17 @@ def test_xla_trains_and_excludes_mirrored(npz, tmp_path):
         )
 
 
-def test_training_learns(npz, tmp_path):
-    recipe = small(npz, "epochs=8", "augmentation=none", "dropout=0.0")
+@pytest.mark.parametrize("regularizers", [(), REGULARIZERS])
+def test_training_learns_with_all_regularizers_and_without(
+    npz, tmp_path, regularizers
+):
+    recipe = small(
+        *(npz, "epochs=5", "augmentation=none", "dropout=0", "keep_prob=1"),
+        *regularizers,
+    )
     result = fitting.fit(recipe, tmp_path / "run", verbose=0)
-    assert result["accuracy"] > 0.6  # chance is 0.25
+    # Chance is 0.25; four seeds had all 43 right, either way.
+    assert result["accuracy"] > 0.9
 
 
 on_jax = pytest.mark.skipif(
