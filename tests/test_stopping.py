@@ -1,7 +1,9 @@
 """How a run ends before its end: asked to, or because it diverged."""
 
+import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from keras_dropblock import assembly, callbacks, cli, files, fitting, stopping
 from keras_dropblock.backup import NotFiniteError, Place
 from keras_dropblock.data import DataError
 from keras_dropblock.processes import LostError
-from keras_dropblock.recipes import RecipeError
+from keras_dropblock.recipes import Recipe, RecipeError
 from keras_dropblock.stopping import Interrupted, StopRequests
 from keras_dropblock.workdir import WorkdirError
 from runs import assert_same, small
@@ -34,9 +36,10 @@ def heeded_interrupts():
 
 def send(monkeypatch, number, event, epoch):
     """Send this process a signal at the first such event of an epoch."""
-    sent = []
+    sent, before = [], getattr(callbacks.EpochOfData, event)
 
-    def hook(self, *_, **__):
+    def hook(self, *arguments, **named):
+        before(self, *arguments, **named)
         if self.batches.epoch == epoch and not sent:
             sent.append(number)
             os.kill(os.getpid(), number)
@@ -44,14 +47,29 @@ def send(monkeypatch, number, event, epoch):
     monkeypatch.setattr(callbacks.EpochOfData, event, hook)
 
 
+@pytest.fixture
+def trained_on(monkeypatch):
+    """A list that gets the (epoch, step) of every step that is trained."""
+    steps = []
+
+    def note(self, batch, logs=None):
+        steps.append((self.batches.epoch, self.batches.first_batch + batch))
+
+    monkeypatch.setattr(callbacks.EpochOfData, "on_train_batch_end", note)
+    return steps
+
+
 def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_had_not(
-    npz, tmp_path, monkeypatch, capfd, deterministic
+    npz, tmp_path, monkeypatch, capfd, deterministic, trained_on
 ):
     recipe = small(npz, "epochs=2")
     fitting.fit(recipe, tmp_path / "whole", verbose=0)
+    every_step = list(trained_on)
+    assert every_step == [(epoch, i) for epoch in (0, 1) for i in range(5)]
+    trained_on.clear()
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     for number, event, epoch, code, place in (
-        # As batch 0 begins: it is trained on first.
+        # As batch 0 ends: no more is trained.
         (signal.SIGTERM, "on_train_batch_end", 0, 143, "step 1 of epoch 1"),
         # In validation: the epoch ends first.
         (signal.SIGINT, "on_test_begin", 0, 130, "epoch 1"),
@@ -59,7 +77,12 @@ def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_had_not(
         with monkeypatch.context() as patch:
             send(patch, number, event, epoch)
             with pytest.raises(Interrupted, match=f"after {place}, w") as stop:
-                fitting.fit(recipe, tmp_path / "parts", verbose=0)
+                # No backup within an epoch but the one that stopping makes.
+                fitting.fit(
+                    *(recipe, tmp_path / "parts"),
+                    verbose=0,
+                    backup_minutes=1000,
+                )
         assert stop.value.exit_code == code
         assert cli._outcome(stop.value) == (code, str(stop.value))
         assert (
@@ -70,6 +93,13 @@ def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_had_not(
         ]
     fitting.fit(recipe, tmp_path / "parts", verbose=0)
     assert_same(tmp_path / "whole", tmp_path / "parts")
+    # Each resumed exactly where the one before stopped, and repeated nothing.
+    sessions = json.loads((tmp_path / "parts" / "run.json").read_text())[
+        "sessions"
+    ]
+    resumed_after = [(s["after_epoch"], s["after_step"]) for s in sessions]
+    assert resumed_after == [(0, 0), (0, 1), (1, 0)]
+    assert trained_on == every_step
 
 
 def test_a_second_request_acts_at_once():
@@ -153,7 +183,7 @@ def train(npz, workdir):
     return subprocess.Popen(
         [
             *(sys.executable, ROOT / "training" / "train.py"),
-            *(f"--workdir={workdir}", "--backup_minutes=0"),
+            *(f"--workdir={workdir}", "--backup_minutes=1000"),
             *("--set", f"dataset={npz}", "--set", "model=WRN-10-1"),
             *("--set", "epochs=200", "--set", "batch_size=20"),
         ],
@@ -169,7 +199,7 @@ def train(npz, workdir):
 )
 def test_the_command_stops_with_its_code(npz, tmp_path, number, code):
     process = train(npz, tmp_path)
-    while not (tmp_path / "backup" / "previous.npz").exists():
+    while not (tmp_path / "history.csv").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     # Meanwhile a second process is refused.
@@ -180,7 +210,15 @@ def test_the_command_stops_with_its_code(npz, tmp_path, number, code):
     _, told = process.communicate(timeout=100)
     assert process.returncode == code
     assert "Traceback" not in told
-    assert "which is backed up. The same command" in told.splitlines()[-1]
+    stopped = re.search(
+        f"Stopped by {number.name} after (.*), which is backed up. The same c",
+        told.splitlines()[-1],
+    )
+    run = assembly.prepare(Recipe.from_toml(tmp_path / "recipe.toml"))
+    keeper = fitting.Backup(
+        tmp_path / "backup", run.recipe.to_toml(), run.train
+    )
+    assert str(keeper.restore(run.model)) == stopped[1]
 
 
 @pytest.mark.skipif(
