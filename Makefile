@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SERVE_VENV ?= .venv_serve
+OLDEST_VENV ?= .venv_oldest
 BIN := $(VENV)/bin
 
 # tensorflow-cpu is half the download; it exists for Linux without a GPU.
@@ -28,18 +29,26 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 BACKEND_NAMES := not parameters_of and not parameters_are and not their_parameters
 BACKEND_MARKS := (not slow or conformance or processes) and not soak
 
+# What a change in Keras or TensorFlow is likely to break.
+OLDEST_TESTS := tests/test_masks.py tests/test_dropblock.py \
+	tests/test_callbacks.py tests/test_optimizers.py tests/test_residual.py \
+	tests/test_normalization.py tests/test_wide_resnet.py \
+	tests/test_conformance.py \
+	tests/test_fitting.py::test_a_run_leaves_all_that_explains_it
+
 # What `make serve` serves, and how: see docs/serving.md.
 SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
-.PHONY: help quickstart test test-slow test-backends test-serving soak mutants \
-	bench lint wheel serve clean
+.PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
+	soak mutants bench lint wheel serve clean
 
 help:
 	@echo "make quickstart     train, draw, export and serve a digit classifier"
 	@echo "make test           the tests, on TensorFlow"
 	@echo "make test-slow      the longer ones: every network, every conformance"
 	@echo "make test-backends  layers, schedules and models on JAX and torch"
+	@echo "make test-oldest    core tests with the oldest versions that are allowed"
 	@echo "make test-serving   the HTTP server, under load, on this machine alone"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
@@ -56,7 +65,7 @@ test: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not soak"
 
 # XLA spends most of these tests compiling: without optimising, half as long.
-test-slow test-backends: export XLA_FLAGS = --xla_backend_optimization_level=0
+test-slow test-backends test-oldest: export XLA_FLAGS = --xla_backend_optimization_level=0
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
@@ -66,6 +75,11 @@ test-backends: $(VENV)/.backends
 	  $(BACKEND_TESTS)
 	KERAS_BACKEND=torch $(PYTEST) -m "$(BACKEND_MARKS)" -k "$(BACKEND_NAMES)" \
 	  $(BACKEND_TESTS)
+
+test-oldest: $(OLDEST_VENV)/.oldest
+	KERAS_BACKEND=tensorflow $(OLDEST_VENV)/bin/python -m pytest -n 2 \
+	  --dist worksteal -m "not slow and not soak" -k "$(BACKEND_NAMES)" \
+	  $(OLDEST_TESTS)
 
 test-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py
@@ -102,9 +116,9 @@ wheel: $(VENV)/.dev
 	$(BIN)/python tests/wheel_content.py dist/*.whl
 
 clean:
-	rm -rf $(VENV) $(SERVE_VENV) build dist
+	rm -rf $(VENV) $(SERVE_VENV) $(OLDEST_VENV) build dist
 
-$(VENV)/bin/python $(SERVE_VENV)/bin/python:
+$(VENV)/bin/python $(SERVE_VENV)/bin/python $(OLDEST_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) \
 	else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=...")'
 	$(PYTHON) -m venv $(@:/bin/python=)
@@ -123,6 +137,14 @@ $(VENV)/.dev: $(VENV)/.tensorflow
 $(VENV)/.backends: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[jax,torch]'
+	@touch $@
+
+$(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/python
+	$(OLDEST_VENV)/bin/python tools/oldest.py > $(OLDEST_VENV)/constraints.txt
+	@echo "Installing into $(OLDEST_VENV): about 2 GB on disk"
+	$(OLDEST_VENV)/bin/python -m pip install --quiet \
+	  --constraint $(OLDEST_VENV)/constraints.txt \
+	  --editable '.[$(TENSORFLOW)]' pytest pytest-xdist
 	@touch $@
 
 $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python

@@ -1,5 +1,7 @@
 """The kernel's batch normalisation is that of Keras."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -57,6 +59,13 @@ def test_outputs_gradients_and_statistics_are_those_of_keras(
         assert np.allclose(theirs, ours, rtol=1e-4, atol=1e-4)
 
 
+needs_renorm = pytest.mark.skipif(
+    "renorm"
+    not in inspect.signature(keras.layers.BatchNormalization).parameters,
+    reason="Keras has batch renormalization from 3.14 on",
+)
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
     "kwargs, shape",
@@ -64,6 +73,7 @@ def test_outputs_gradients_and_statistics_are_those_of_keras(
         ({"axis": 1}, (8, 7, 5, 6)),
         ({"center": False}, (8, 7, 5, 6)),
         ({"scale": False}, (8, 7, 5, 6)),
+        pytest.param({"renorm": True}, (8, 7, 5, 6), marks=needs_renorm),
         ({}, (8, 6)),
         ({}, (8, 7, 6)),
         ({}, (1, 1, 1, 6)),  # a variance of one value

@@ -58,5 +58,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.scale
             and self.center
             and not self.synchronized
-            and not self.renorm
+            # Keras has it from 3.14 on.
+            and not getattr(self, "renorm", False)
         )
