@@ -43,19 +43,20 @@ async def ask(application, *messages, scope=PREDICT, stays=False):
     Args:
         stays: whether the client then stays connected and silent.
     """
-    waiting, sent = list(messages), []
+    waiting, sent = list(messages), []  # what it sends, what it is sent
 
     async def receive():
         if waiting:
             return waiting.pop(0)
         if stays:
-            await asyncio.sleep(60)
+            await asyncio.sleep(2)
         return GONE
 
     async def send(message):
         sent.append(message)
 
-    await application(scope, receive, send)
+    async with asyncio.timeout(5):  # far more than any test takes
+        await application(scope, receive, send)
     return sent
 
 
