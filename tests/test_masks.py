@@ -130,9 +130,54 @@ def test_rescaling_each_sample_leaves_the_others_alone():
     assert (y[1] == 1.0).all()
 
 
+def output_and_gradient(dropped, x):
+    """`drop_and_rescale` and the gradient of its sum, as float32 arrays."""
+
+    def total(x):
+        return keras.ops.sum(masks.drop_and_rescale(x, dropped))
+
+    x = keras.ops.convert_to_tensor(x)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = total(x)
+        gradient = tape.gradient(loss, x)
+    elif backend == "jax":
+        import jax
+
+        gradient = jax.grad(total)(x)
+    else:
+        x.requires_grad_()
+        total(x).backward()
+        gradient = x.grad
+        x = x.detach()
+    y = masks.drop_and_rescale(x, dropped)
+    assert y.shape == x.shape and y.dtype == x.dtype
+    return tuple(
+        keras.ops.convert_to_numpy(keras.ops.cast(z, "float32"))
+        for z in (y, gradient)
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_everything_dropped_is_zeros(dtype):
-    x = keras.ops.ones((1, 3, 3, 1), dtype=dtype)
-    y = masks.drop_and_rescale(x, keras.ops.ones((1, 1, 1, 1), dtype="bool"))
-    y = keras.ops.convert_to_numpy(keras.ops.cast(y, "float32"))
-    assert (y == 0).all()
+@pytest.mark.parametrize("value", [1.0, np.inf])
+def test_everything_dropped_is_zeros_and_so_is_the_gradient(dtype, value):
+    x = keras.ops.full((2, 3, 5, 4), value, dtype=dtype)
+    dropped = keras.ops.ones((2, 1, 1, 4), dtype="bool")
+    y, gradient = output_and_gradient(dropped, x)
+    assert (y == 0).all() and (gradient == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("kept, scale", [(4, 2.0**14), (1, 2.0**15)])
+def test_the_scale_of_a_few_kept_units_stays_finite(dtype, kept, scale):
+    # Of 65,536 units 4 are kept, or 1, whose scale 65,536 is beyond float16.
+    x = keras.ops.ones((1, 64, 64, 16), dtype=dtype)
+    dropped = np.ones((1, 64, 64, 16), bool)
+    dropped[0, 5, :kept, 3] = False
+    for found in output_and_gradient(keras.ops.convert_to_tensor(dropped), x):
+        assert (found[~dropped] == scale).all()
+        assert (found[dropped] == 0).all()

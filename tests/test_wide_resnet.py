@@ -198,17 +198,6 @@ def test_a_block_equals_its_formula():
     assert np.allclose(array(block(x)), array(expected), atol=1e-6)
 
 
-def test_dropout_stands_between_the_convs_in_training_alone():
-    block = PreActivationBlock(4, dropout=0.5)
-    x = keras.random.normal((2, 8, 8, 4), seed=0)
-    assert np.allclose(array(block(x)), array(block(x, training=False)))
-    a, b = (array(block(x, training=True)) for _ in range(2))
-    assert not np.allclose(a, b)
-    block.convs[1].kernel.assign(keras.ops.zeros((3, 3, 4, 4)))
-    # The skip is untouched by dropout.
-    assert np.allclose(array(block(x, training=True)), array(x))
-
-
 def test_batch_norm_has_torch_constants():
     for layer in models.WRN(10, 1)._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
