@@ -6,7 +6,8 @@ import json
 import pathlib
 import re
 
-from keras_dropblock.recipes import Recipe, RecipeError, key_and_value
+from keras_dropblock.recipe_text import RecipeError, key_and_value, shown
+from keras_dropblock.recipes import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ def checked(recipe, grid):
             raise RecipeError(
                 f"--grid: `{key}` must have a list of values, as in "
                 f"'{key}=[..., ...]', with texts in quotes. Received: "
-                f"{key}={values!r}."
+                f"{key}={shown(values)}."
             )
         result[key] = tuple(
             getattr(recipe.replaced({key: value}, "--grid"), key)
@@ -53,7 +54,7 @@ def checked(recipe, grid):
         if len({*result[key]}) < len(values):
             raise RecipeError(
                 f"--grid: `{key}` must have distinct values. Received: "
-                f"{key}={values!r}."
+                f"{key}={shown(values)}."
             )
     return result
 
@@ -74,8 +75,8 @@ def runs(recipe, grid, workdir, seeds):
             other = runs.setdefault(one.workdir, one)
             if other is not one:
                 raise RecipeError(
-                    f"--grid: {point} and {other.point} would share the "
-                    f"folder {one.workdir.name}. Sweep them apart."
+                    f"--grid: {shown(point)} and {shown(other.point)} would "
+                    f"share the folder {one.workdir.name}. Sweep them apart."
                 )
     return [*runs.values()]
 

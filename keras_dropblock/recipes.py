@@ -6,10 +6,17 @@ import json
 import math
 import pathlib
 import re
-import tomllib
 import typing
 
 from keras_dropblock import files, schedules
+from keras_dropblock.recipe_text import (
+    LONGEST,
+    RecipeError,
+    is_writable,
+    key_and_value,
+    parse,
+    shown,
+)
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("default", "mirrored", "data_parallel")
@@ -31,10 +38,6 @@ _USUAL_AUGMENTATION = {
     "imagenet2012": "resized_crop_flip",
     "imagenette": "resized_crop_flip",
 }
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be used; names its source and the key."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Recipe:
             value = getattr(self, key)
             if value is not None and not allowed(value):
                 raise RecipeError(
-                    f"`{key}` must be {rule}. Received: {key}={value!r}."
+                    f"`{key}` must be {rule}. Received: {key}={shown(value)}."
                 )
 
     @property
@@ -123,11 +126,12 @@ class Recipe:
                 one, for a key that is unknown, of a wrong type or out of its
                 range; also for a file that cannot be read.
         """
+        source = f"Recipe {path}"
         try:
-            values = tomllib.loads(pathlib.Path(path).read_text("utf-8"))
-        except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-            raise RecipeError(f"Recipe {path}: {error}") from error
-        return cls().replaced(values, source=f"Recipe {path}")
+            text = pathlib.Path(path).read_text("utf-8")
+        except (OSError, UnicodeError) as error:
+            raise RecipeError(f"{source}: {error}") from error
+        return cls().replaced(parse(text, source), source)
 
     def override(self, assignments):
         """A copy with some keys changed.
@@ -143,6 +147,7 @@ class Recipe:
         known = [field.name for field in dataclasses.fields(self)]
         for key in values:
             if key not in known:
+                key = key[:LONGEST]  # matching takes long with a longer one
                 (nearest, *_) = difflib.get_close_matches(
                     key, known, n=1, cutoff=0.0
                 )
@@ -162,27 +167,14 @@ class Recipe:
                 if isinstance(value, tuple):
                     value = list(value)
                 # Text, numbers, booleans and lists of them are written alike
-                # in JSON and TOML.
-                lines.append(
-                    f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-                )
+                # in JSON and TOML, except for one character.
+                text = json.dumps(value, ensure_ascii=False)
+                text = text.replace("\x7f", "\\u007f")
+                lines.append(f"{key} = {text}\n")
         return "".join(lines)
 
     def write(self, path):
         files.write_text(path, self.to_toml())
-
-
-def key_and_value(assignment, flag):
-    """Read `key=value`, the value as in TOML; a text needs no quotes."""
-    key, separator, text = assignment.partition("=")
-    if not separator:
-        raise RecipeError(
-            f"{flag} must read key=value. Received: {assignment!r}."
-        )
-    try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text.strip()
 
 
 def usual_augmentation(dataset):
@@ -210,11 +202,14 @@ def _typed(key, annotation, value):
         kind = {"str": "a text", "int": "an int", "bool": "true or false"}.get(
             annotation.__name__, "a number"
         )
-        if type(value) is annotation:
-            return value
-        if annotation is float and type(value) is int:
-            return float(value)
-    raise RecipeError(f"`{key}` must be {kind}. Received: {key}={value!r}.")
+        known = type(value) is annotation
+        if known or (annotation is float and type(value) is int):
+            if is_writable(value):
+                return annotation(value)
+            kind += " that TOML can hold (64 bits at most; UTF-8)"
+    raise RecipeError(
+        f"`{key}` must be {kind}. Received: {key}={shown(value)}."
+    )
 
 
 def _positive(value):

@@ -10,8 +10,9 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "keras_dropblock"
 MAY_IMPORT = {
     "files": set(),
     "schedules": set(),
-    "recipes": {"files", "schedules"},
-    "grids": {"recipes"},
+    "recipe_text": set(),
+    "recipes": {"files", "recipe_text", "schedules"},
+    "grids": {"recipe_text", "recipes"},
     "layers": set(),
     "data": set(),
     "optimizers": set(),
@@ -24,7 +25,7 @@ MAY_IMPORT = {
         *("analysis", "callbacks", "layers", "processes", "schedules"),
         *("stopping", "strategies"),
     },
-    "models": {"data", "files", "layers", "recipes"},
+    "models": {"data", "files", "layers", "recipe_text", "recipes"},
     "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
     "exporting": {"data", "files", "layers"},
     "predicting": {"data"},
@@ -35,8 +36,8 @@ MAY_IMPORT = {
         "strategies",
     },
     "fitting": {
-        *("analysis", "assembly", "backup", "files", "loop", "processes"),
-        *("recipes", "workdir"),
+        *("analysis", "assembly", "backup", "files", "loop", "models"),
+        *("processes", "recipes", "workdir"),
     },
     "sweeping": {
         *("analysis", "data", "files", "fitting", "grids", "recipes"),
@@ -53,7 +54,9 @@ MAY_IMPORT = {
         *("stopping", "sweeping", "workdir"),
     },
 }
-KERAS_FREE = ("files", "schedules", "recipes", "grids", "versions")
+KERAS_FREE = (
+    *("files", "schedules", "recipe_text", "recipes", "grids", "versions"),
+)
 
 
 def imports(path):

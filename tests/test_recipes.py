@@ -19,7 +19,8 @@ def test_toml_round_trip_loses_nothing(tmp_path):
             "keep_prob=0.9",
             "learning_rate_drops=[30, 60]",
             "dropblock_groups=[3]",
-            'data_dir=/data/with "quotes" and ümlaut',
+            # DEL is the one character that JSON writes and TOML does not.
+            'data_dir=/data/with "quotes", ümlaut and \x7f',
             "mean=[125.3, 123.0, 113.9]",
             "jit_compile=true",
             "weight_decay=1e-4",
@@ -88,7 +89,15 @@ def test_texts_may_have_quotes_or_not():
         ("cutout = -1", "`cutout` must be >= 0"),
         ("label_smoothing = 1.0", "`label_smoothing` must be in [0, 1)"),
         ("epochs = ", "Invalid value"),
+        ("epochs = " + "[" * 5000, "brackets are nested too deeply"),
+        ("epochs = " + "9" * 5000, "Exceeds the limit (4300 digits)"),
+        ("epochs = 9223372036854775808", "an int that TOML can hold (64 bits"),
+        ("epochs = 0x" + "f" * 5000, "Received: epochs=int that is too long"),
+        ("momentum = 1" + "0" * 400, "`momentum` must be a number that TOML"),
+        ("schedule = '" + "é" * 5000 + "'", "éé... (5,002 characters)"),
+        ("x" * 100_000 + " = 1", f"unknown key `{'x' * 200}`. Did you mean"),
     ],
+    ids=lambda text: text[:30],
 )
 def test_a_wrong_file_is_one_error_that_names_it(tmp_path, text, message):
     path = write(tmp_path, text)
@@ -111,6 +120,18 @@ def test_a_missing_file_is_named(tmp_path):
             "epochs=many",
             "--set: `epochs` must be an int. Received: epochs='many'",
         ),
+        (
+            "epochs=" + "[" * 5000,
+            "`epochs` must be an int. Received: epochs='[",
+        ),
+        (
+            "epochs=" + "9" * 5000,
+            "`epochs` must be an int. Received: epochs='9",
+        ),
+        # Of two lines the second would be lost.
+        ("epochs=1\nseed = 2", "an int. Received: epochs='1\\nseed = 2'"),
+        # What a shell passes for bytes that are no UTF-8.
+        ("data_dir=/a\udcff", "`data_dir` must be a text that TOML can hold"),
     ],
 )
 def test_a_wrong_override_names_the_flag(assignment, message):
