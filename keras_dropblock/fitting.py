@@ -12,11 +12,13 @@ from keras_dropblock.analysis import plots
 from keras_dropblock.analysis.networks import parameters
 from keras_dropblock.analysis.scores import scores
 from keras_dropblock.backup import Backup, Place
+from keras_dropblock.models import weights
 from keras_dropblock.recipes import Recipe
 from keras_dropblock.workdir import (
     Session,
     WorkdirError,
     forget_epochs_from,
+    read_run,
     require_unbegun,
     taken,
     write_json,
@@ -162,6 +164,7 @@ def load_run(workdir, dtype=None):
 
     Raises:
         WorkdirError: if it is no work directory, or no epoch is done.
+        models.weights.WeightsError: if its weights are damaged.
     """
     workdir = pathlib.Path(workdir)
     for name in ("recipe.toml", "run.json", "model.weights.h5"):
@@ -171,12 +174,12 @@ def load_run(workdir, dtype=None):
                 f"has no {name}."
             )
     recipe = Recipe.from_toml(workdir / "recipe.toml")
-    info = json.loads((workdir / "run.json").read_text("utf-8"))
+    info = read_run(workdir)
     with assembly.policy(dtype or recipe.dtype):
         model = assembly.build(
             recipe, tuple(info["image_shape"]), len(info["class_names"])
         )
-    model.load_weights(workdir / "model.weights.h5")
+    weights.load(model, workdir / "model.weights.h5")
     return model, recipe, info
 
 

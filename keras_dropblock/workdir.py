@@ -112,6 +112,27 @@ def locked(workdir):
         yield
 
 
+def read_run(workdir):
+    """What `run.json` tells of a run: see `Session`.
+
+    Raises:
+        WorkdirError: if it is damaged.
+    """
+    path = workdir / "run.json"
+    try:
+        run = json.loads(path.read_text("utf-8"))
+        height, width, channels = run["image_shape"]
+        sides = (height, width, channels, len(run["class_names"]))
+        if not all(type(side) is int and side > 0 for side in sides):
+            raise ValueError(f"sizes of {sides}")
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise WorkdirError(
+            f"{path} is no run.json of a run: {type(error).__name__}: "
+            f"{str(error)[:200]}. Put back the one that training wrote."
+        ) from error
+    return run
+
+
 def require_unbegun(workdir):
     """Refuse to start a run anew whose backups are gone."""
     if (workdir / "run.json").exists():

@@ -1,5 +1,6 @@
 """Trained models: loaded by name, folder and address, with what they need."""
 
+import dataclasses
 import http.server
 import json
 import pathlib
@@ -14,9 +15,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import data, models
+from keras_dropblock import data, fitting, models
 from keras_dropblock.models import cards, pretrained, weights
 from keras_dropblock.recipes import Recipe
+from keras_dropblock.workdir import WorkdirError
 
 RECIPE = Recipe(
     model="WRN-10-1",
@@ -229,7 +231,7 @@ def test_a_path_is_never_a_published_name(registered, tmp_path, monkeypatch):
     for path in (pathlib.Path(NAME), f"./{NAME}"):
         with pytest.raises(weights.WeightsError, match="must be a folder"):
             models.load(path)
-        with pytest.raises(ValueError, match="File format not supported"):
+        with pytest.raises(weights.WeightsError, match="It is none"):
             models.WRN(10, 1, weights=path)
     (tmp_path / NAME).mkdir()
     for path in (pathlib.Path(NAME), f"./{NAME}"):
@@ -318,8 +320,125 @@ def test_a_name_that_is_a_path_is_refused(card_folder):
         json.dumps({**metrics, "name": "../../up"}),
         (card_folder / "recipe.toml").read_text(),
     ]
-    with pytest.raises(weights.WeightsError, match="must have a name of a-z"):
+    with pytest.raises(
+        weights.WeightsError, match="must have a name that is 1 to"
+    ):
         cards.Card.from_texts(*texts)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("name", "../../up", "must have a name that is 1 to 100 of a-z"),
+        ("name", "a" * 101, "must have a name that is 1 to 100 of a-z"),
+        ("image_shape", None, "`image_shape` that is 3 integers >= 1"),
+        ("image_shape", [16, 16], "`image_shape` that is 3 integers >= 1"),
+        ("image_shape", [16, 0, 3], "`image_shape` that is 3 integers >= 1"),
+        ("image_shape", [2**13, 2**13, 3], "of at most 33,554,432 pixels"),
+        # Its recipe has a mean and a std of three channels.
+        ("image_shape", [16, 16, 10**9], "one number for each of the 1000000"),
+        ("class_names", "abc", "`class_names` that is a list of texts"),
+        ("class_names", [], "`class_names` that is a list of texts"),
+        ("class_names", ["\ud800"], "`class_names` that is a list of texts"),
+        ("parameters", True, "`parameters` that is an integer >= 1"),
+        ("n", 0, "`n` that is an integer >= 1"),
+        ("scores", {"accuracy": {"mean": 1}}, "`scores` that is an object"),
+        ("scores", [], "`scores` that is an object with accuracy"),
+        ("weights", [], "`weights` that is an object with sha256"),
+        ("weights", {"sha256": "0" * 64}, "`weights` that is an object with"),
+    ],
+)
+def test_a_card_that_is_not_as_it_must_be_is_one_error(
+    card_folder, key, value, message
+):
+    path = card_folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {key: value}))
+    with pytest.raises(weights.WeightsError, match=message):
+        models.load(card_folder)
+    del metrics[key]
+    path.write_text(json.dumps(metrics))
+    with pytest.raises(weights.WeightsError, match=f"must have {key} too"):
+        models.load(card_folder)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "run.json", "registry"])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "must be a JSON object. It cannot be read"),
+        (b"[1]", r"must be a JSON object. Received: \[1\]"),
+        (b"[" * 100_000, "Its brackets are nested too deeply"),
+        (b"9" * 5000, "must be a JSON object. It cannot be read"),
+        (b"{}", "must have "),
+        (b"\xff", "must be text: "),
+    ],
+    ids=["empty", "list", "nested", "digits", "no_key", "bytes"],
+)
+def test_what_is_no_json_object_is_one_error(
+    registered, card_folder, file, content, message
+):
+    if file == "registry":
+        if content == b"{}":
+            content = b'{"a": {}}'
+        cards.REGISTRY.write_bytes(content)
+        with pytest.raises(weights.WeightsError, match=message):
+            models.load(NAME)
+        return
+    (card_folder / file).write_bytes(content)
+    with pytest.raises(weights.WeightsError, match=message):
+        models.load(card_folder)
+
+
+def test_a_recipe_without_normalization_makes_no_card(card_folder):
+    for keep in ("mean", "std"):
+        recipe = dataclasses.replace(
+            RECIPE, **{key: None for key in ("mean", "std") if key != keep}
+        )
+        recipe.write(card_folder / "recipe.toml")
+        with pytest.raises(weights.WeightsError, match="must have a recipe w"):
+            models.load(card_folder)
+
+
+def test_a_network_larger_than_its_file_is_refused_before_it_is_built(
+    card_folder,
+):
+    path = card_folder / "recipe.toml"
+    # 68 million parameters in place of 77 thousand.
+    path.write_text(path.read_text().replace("WRN-10-1", "WRN-16-20"))
+    with pytest.raises(weights.WeightsError, match="of WRN-16-20, more than"):
+        models.load(card_folder)
+    # One that is small enough is built, and does not fit.
+    path.write_text(path.read_text().replace("WRN-16-20", "WRN-16-1"))
+    with pytest.raises(weights.WeightsError, match="another network's"):
+        models.load(card_folder)
+    path.write_text(path.read_text().replace("WRN-16-1", "WRN-11-1"))
+    with pytest.raises(weights.WeightsError, match="`depth` must be 6n"):
+        models.load(card_folder)
+
+
+def test_a_damaged_run_or_a_damaged_model_of_keras_is_one_error(
+    model, tmp_path
+):
+    run, whole = tmp_path / "run", tmp_path / "whole.keras"
+    run.mkdir()
+    RECIPE.write(run / "recipe.toml")
+    info = {"image_shape": [16, 16, 3], "class_names": ["a", "b", "c", "d"]}
+    (run / "run.json").write_text(json.dumps(info))
+    file = run / "model.weights.h5"
+    model.save_weights(file)
+    assert_same(fitting.load_run(run)[0], model)
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(weights.WeightsError, match="cannot be read as weights"):
+        fitting.load_run(run)
+    for content in (b"[]", b"{}", b"\xff", b'{"image_shape": 3}'):
+        (run / "run.json").write_bytes(content)
+        with pytest.raises(WorkdirError, match="is no run.json of a run"):
+            fitting.load_run(run)
+    model.save(whole)
+    whole.write_bytes(whole.read_bytes()[:5000])
+    with pytest.raises(weights.WeightsError, match="whole.keras cannot be rea"):
+        models.load(whole)
 
 
 def test_hugging_face_handles_are_keras_own_work(model, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """ResNets, pre-activation ResNets, and what their blocks are made of."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -297,6 +299,7 @@ def test_notation_reaches_every_builder(notation, parameters):
         (lambda: models.ResNet(49), "`depth` must be one of .*mean 50"),
         (lambda: models.ResNet(18, 0), "`width` must be a factor > 0"),
         (lambda: models.ResNet(18, 0.33), "`width` must be a factor"),
+        (lambda: models.ResNet(18, math.inf), "`width` must be a factor"),
         (
             lambda: models.ResNet(18, keep_prob=0.9, dropblock_groups=(5,)),
             "`dropblock_groups` must be",

@@ -8,6 +8,8 @@ import pytest
 
 from keras_dropblock import models
 from keras_dropblock.layers import PreActivationBlock, dropblock_layers
+from keras_dropblock.models.notation import fewest_parameters
+from keras_dropblock.models.weights import WeightsError
 
 
 def array(x):
@@ -282,6 +284,37 @@ def test_weights_are_the_same_file_with_and_without_dropblock(tmp_path):
     assert max(x.keep_prob for x in dropblock_layers(dropped)) == 0.5
 
 
+@pytest.mark.parametrize(
+    "name, make",
+    [
+        ("absent", lambda path: None),
+        ("a_text", lambda path: path.write_text("weights")),
+        ("cut", lambda path: path.write_bytes(path.read_bytes()[:-1000])),
+        # A signature of HDF5 alone; h5py raises KeyError, Keras ValueError.
+        ("flipped", lambda path: flip(path, b"TREE")),
+        ("renamed", lambda path: flip(path, b"symmetric_conv2d")),
+        ("wider", lambda path: models.WRN(10, 2).save_weights(path)),
+        ("thinner", lambda path: models.CifarResNet(8).save_weights(path)),
+    ],
+)
+def test_a_file_of_no_or_other_weights_is_one_error(tmp_path, name, make):
+    path = tmp_path / f"{name}.weights.h5"
+    if name in ("cut", "flipped", "renamed"):
+        models.WRN(10, 1).save_weights(path)
+    make(path)
+    with pytest.raises(WeightsError, match=f"{name}.weights.h5 ") as error:
+        models.WRN(10, 1, weights=str(path))
+    assert len(str(error.value)) < 1000
+
+
+def flip(path, text):
+    """Change the last occurrence of a text in a file."""
+    content = path.read_bytes()
+    head, found, tail = content.rpartition(text)
+    assert found
+    path.write_bytes(head + text[::-1] + tail)
+
+
 def test_weights_argument_loads_a_file(tmp_path):
     source = models.WRN(10, 1)
     path = str(tmp_path / "model.weights.h5")
@@ -305,11 +338,38 @@ def test_notation_names_the_same_network():
 
 @pytest.mark.parametrize(
     "notation",
-    ["", "WRN-28", "wrn-28-10", "WRN-28-10-", "WRN-28-10-B", "28-10"],
+    [
+        *("", "WRN-28", "wrn-28-10", "WRN-28-10-", "WRN-28-10-B", "28-10"),
+        *("WRN-1000000-1", f"WRN-28-{'9' * 5000}", "WRN-２8-10"),
+        *(f"ResNet-50-{'9' * 400}", f"ResNet-{'9' * 5000}"),  # infinite
+    ],
+    ids=lambda notation: notation[:15],
 )
 def test_unreadable_notation_is_refused(notation):
     with pytest.raises(ValueError, match=r"`notation` must read .*Received"):
         models.from_notation(notation)
+
+
+@pytest.mark.parametrize(
+    "notation, parameters",
+    [
+        # As counted by the other tests of sizes.
+        *(("WRN-10-1", 77_850), ("WRN-28-10", 36_479_194)),
+        *(("WRN-40-2-B(3,1)", 1_150_000), ("WRN-40-2-B(3)", 2_150_000)),
+        *(("ResNet-18-1.5", 25_875_816), ("WRN-50-2-bottleneck", 68_883_240)),
+        *(("PreActResNet-164", 1_703_258), ("CifarResNet-110", 1_727_962)),
+    ],
+)
+def test_fewest_parameters_are_fewer_by_a_factor_of_50_at_most(
+    notation, parameters
+):
+    fewest = fewest_parameters(notation)
+    assert parameters / 50 < fewest < parameters
+
+
+def test_no_notation_has_no_parameters():
+    for notation in ("WRN", "WRN-4-1", "WRN-1-1", "ResNet-0"):
+        assert fewest_parameters(notation) == 0
 
 
 def test_unknown_arguments_are_refused():

@@ -2,19 +2,16 @@
 
 import dataclasses
 import difflib
-import json
 import pathlib
 import re
-import tomllib
 
 from keras_dropblock.data import Normalise
-from keras_dropblock.models import weights
+from keras_dropblock.models import card_rules, weights
+from keras_dropblock.recipe_text import parse, shown
 from keras_dropblock.recipes import Recipe
 
 # Made by `training/publish.py` from each `models/<name>/`.
 REGISTRY = pathlib.Path(__file__).with_name("published.json")
-# What of a card's metrics.json the registry has; the recipe comes with it.
-_KEYS = ("image_shape", "class_names", "parameters", "n", "scores", "weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,62 +36,63 @@ class Card:
     metrics: dict
 
     def __post_init__(self):
-        published = self.metrics.get("weights", {"sha256": "0" * 64})
-        for rule, right in (
-            ("a name of a-z, 0-9 and _", re.fullmatch("[a-z0-9_]+", self.name)),
-            (
-                "weights with a SHA-256 of 64 digits",
-                re.fullmatch("[0-9a-f]{64}", published["sha256"]),
-            ),
-        ):
-            if self.metrics and not right:
-                raise weights.WeightsError(
-                    f"The card of {self.name!r} must have {rule}."
-                )
+        card_rules.check(self)
 
     @classmethod
     def from_entry(cls, name, entry):
-        """From an entry of the registry: see `entry`."""
+        """From an entry of the registry: see `entry`.
+
+        Raises:
+            weights.WeightsError: for an entry that is not as it must be.
+            RecipeError: for a recipe that cannot be used.
+        """
+        what = f"The card of {shown(name)}"
+        card_rules.check_keys(entry, (*card_rules.KEYS, "recipe"), what)
         entry = dict(entry)
-        recipe = Recipe().replaced(
-            entry.pop("recipe"), source=f"The card of {name}"
-        )
-        return cls(
-            name,
-            recipe,
-            tuple(entry["image_shape"]),
-            tuple(entry["class_names"]),
-            entry,
-        )
+        recipe = entry.pop("recipe")
+        card_rules.check_keys(recipe, (), f"The recipe of {shown(name)}")
+        recipe = Recipe().replaced(recipe, source=what)
+        return cls(name, recipe, *_classes(entry, what), entry)
 
     @classmethod
     def from_texts(cls, metrics, recipe):
-        """From a card's `metrics.json` and `recipe.toml`."""
-        metrics = json.loads(metrics)
+        """From a card's `metrics.json` and `recipe.toml`.
+
+        Raises:
+            weights.WeightsError: for metrics that are not as they must be.
+            RecipeError: for a recipe that cannot be used.
+        """
+        what = "The metrics.json of a card"
+        metrics = card_rules.read_json(metrics, what)
+        card_rules.check_keys(metrics, ("name", *card_rules.KEYS), what)
         return cls.from_entry(
             metrics["name"],
             {
-                **{key: metrics[key] for key in _KEYS},
-                "recipe": tomllib.loads(recipe),
+                **{key: metrics[key] for key in card_rules.KEYS},
+                "recipe": parse(recipe, "The recipe.toml of a card"),
             },
         )
 
     @classmethod
     def from_folder(cls, folder):
-        """From `models/<name>/`, or the work directory of a run."""
+        """From `models/<name>/`, or the work directory of a run.
+
+        Raises:
+            weights.WeightsError: for a file that is not as it must be.
+            RecipeError: for a recipe that cannot be used.
+        """
         folder = pathlib.Path(folder)
-        recipe = (folder / "recipe.toml").read_text("utf-8")
-        if (folder / "run.json").exists():
-            run = json.loads((folder / "run.json").read_text("utf-8"))
-            return cls(
-                folder.resolve().name,
-                Recipe.from_toml(folder / "recipe.toml"),
-                tuple(run["image_shape"]),
-                tuple(run["class_names"]),
-                {},
-            )
-        metrics = (folder / "metrics.json").read_text("utf-8")
-        return cls.from_texts(metrics, recipe)
+        recipe = _text(folder / "recipe.toml")
+        if not (folder / "run.json").exists():
+            return cls.from_texts(_text(folder / "metrics.json"), recipe)
+        what = str(folder / "run.json")
+        run = card_rules.read_json(_text(folder / "run.json"), what)
+        return cls(
+            folder.resolve().name,
+            Recipe.from_toml(folder / "recipe.toml"),
+            *_classes(run, what),
+            {},
+        )
 
     @property
     def entry(self):
@@ -124,9 +122,27 @@ class Card:
         )
 
 
+def _text(path):
+    """What a file of a card holds, or WeightsError."""
+    try:
+        return path.read_text("utf-8")
+    except UnicodeError as error:
+        raise weights.WeightsError(f"{path} must be text: {error}.") from error
+
+
+def _classes(content, what):
+    """`image_shape` and `class_names` of a card or a run, as a `Card` has."""
+    keys = ("image_shape", "class_names")
+    card_rules.check_keys(content, keys, what)
+    return [
+        tuple(value) if isinstance(value, list) else value
+        for value in map(content.get, keys)
+    ]
+
+
 def read_registry():
     """`Card`s of all published models, by name."""
-    entries = json.loads(REGISTRY.read_text("utf-8"))
+    entries = card_rules.read_json(_text(REGISTRY), str(REGISTRY))
     return {
         name: Card.from_entry(name, entry) for name, entry in entries.items()
     }

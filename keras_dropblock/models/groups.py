@@ -8,7 +8,7 @@ from keras_dropblock.layers import masks
 from keras_dropblock.layers.dropblock import check_keep_prob
 from keras_dropblock.layers.dropout import survival_probs
 from keras_dropblock.models import cards
-from keras_dropblock.models.weights import WeightsError, is_path
+from keras_dropblock.models.weights import WeightsError, is_path, load
 
 
 def residual_groups(
@@ -157,7 +157,7 @@ def classifier(inputs, x, num_classes, *, name, weights, notation):
     if weights is None:
         return model
     if is_path(weights):
-        model.load_weights(weights)
+        load(model, weights)
     else:
         _load_published(model, cards.of_network(weights, notation))
     return model
@@ -176,5 +176,5 @@ def _load_published(model, card):
                 f"Received: {received}. To fine-tune them load the model as it "
                 "is, and put a layer of your own on one of its features."
             )
-    model.load_weights(card.find_weights())
+    load(model, card.find_weights())
     model.card = card

@@ -6,8 +6,11 @@ from keras_dropblock.models.groups import in_data_format
 from keras_dropblock.models.preact_resnet import PreActResNet
 from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
+from keras_dropblock.recipe_text import shown
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
+# With so few digits no number is infinite; a sign of another script is none.
+_WHOLE = r"([0-9]{1,6})"
+_NUMBER = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)"
 
 
 def from_notation(notation, **arguments):
@@ -44,8 +47,31 @@ def from_notation(notation, **arguments):
     raise ValueError(
         "`notation` must read like WRN-28-10, WRN-40-2-B(3,1,3), "
         "WRN-50-2-bottleneck, ResNet-50, ResNet-18-1.5, PreActResNet-164 or "
-        f"CifarResNet-110. Received: notation={notation!r}."
+        "CifarResNet-110, with numbers of 1 to 6 digits. Received: "
+        f"notation={shown(notation)}."
     )
+
+
+def fewest_parameters(notation):
+    """Fewer parameters than the network has, without building it.
+
+    More than half of (depth - 4) times the square of the channels that the
+    convs of the last group have: 64 * width, for ImageNet 512 * width. Tells
+    a network that fills the memory from one that does not.
+
+    Args:
+        notation: see `from_notation`.
+
+    Returns:
+        An int; 0 for what is no notation.
+    """
+    for pattern, build in _PATTERNS.items():
+        match = re.fullmatch(pattern, notation)
+        if match:
+            depth, width, *_ = (*match.groups(), None)
+            channels = (512 if build is _resnet else 64) * float(width or 1)
+            return max(int((int(depth) - 4) * channels**2 / 2), 0)
+    return 0
 
 
 def from_recipe(recipe, image_shape, num_classes):
@@ -81,9 +107,9 @@ def _resnet(depth, width, **arguments):
 
 
 _PATTERNS = {
-    r"WRN-(\d+)-(\d+)(?:-(B\([\d, ]+\)))?": _wrn,
-    rf"WRN-(\d+)-{_NUMBER}-bottleneck": _resnet,
-    rf"ResNet-(\d+)(?:-{_NUMBER})?": _resnet,
-    r"PreActResNet-(\d+)": lambda depth, **k: PreActResNet(int(depth), **k),
-    r"CifarResNet-(\d+)": lambda depth, **k: CifarResNet(int(depth), **k),
+    rf"WRN-{_WHOLE}-{_WHOLE}(?:-(B\([0-9, ]+\)))?": _wrn,
+    rf"WRN-{_WHOLE}-{_NUMBER}-bottleneck": _resnet,
+    rf"ResNet-{_WHOLE}(?:-{_NUMBER})?": _resnet,
+    rf"PreActResNet-{_WHOLE}": lambda depth, **k: PreActResNet(int(depth), **k),
+    rf"CifarResNet-{_WHOLE}": lambda depth, **k: CifarResNet(int(depth), **k),
 }

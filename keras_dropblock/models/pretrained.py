@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from keras_dropblock.models import cards, weights
-from keras_dropblock.models.notation import from_recipe
+from keras_dropblock.models.notation import fewest_parameters, from_recipe
 
 _LONGEST_PAGE = 1_000_000  # bytes
 
@@ -48,8 +48,10 @@ def load(source, *, folder=None):
         A `keras.Model` that gives logits, not compiled.
 
     Raises:
-        weights.WeightsError: if there is no such model, or its weights are
-            not there or not the published ones.
+        weights.WeightsError: if there is no such model, its card is not as it
+            must be, or its weights are not there, damaged, or not the
+            published ones.
+        RecipeError: if the recipe of a card in a folder cannot be used.
 
     Example:
         >>> model = load("wrn_16_1_cifar10_dropblock")
@@ -71,22 +73,53 @@ def load(source, *, folder=None):
     if path.is_dir():
         return _from_folder(path, folder)
     if path.suffix == ".keras" and path.is_file():
-        return keras.saving.load_model(path, compile=False)
+        return _saved_by_keras(path)
     raise cards.unknown(source)
 
 
 def build(card, path):
-    """The network of a card with the weights of a file."""
-    model = from_recipe(card.recipe, card.image_shape, len(card.class_names))
-    model.load_weights(path)
+    """The network of a card with the weights of a file.
+
+    Raises:
+        weights.WeightsError: if they do not fit each other, or the network
+            cannot be built.
+    """
+    size = pathlib.Path(path).stat().st_size
+    # Before it is built: what a card names may fill the memory.
+    least = 4 * fewest_parameters(card.recipe.model)
+    if least > size:
+        raise weights.WeightsError(
+            f"{path} must have the weights of {card.recipe.model}, more than "
+            f"{least:,} bytes. It has {size:,}. Is it another model's?"
+        )
+    try:
+        model = from_recipe(
+            card.recipe, card.image_shape, len(card.class_names)
+        )
+    except (TypeError, ValueError) as error:
+        raise weights.WeightsError(
+            f"The card of {card.name} names a network that cannot be built: "
+            f"{error}"
+        ) from error
+    weights.load(model, path)
     model.card = card
     return model
+
+
+def _saved_by_keras(path):
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # of zip files, HDF5 and Keras, of many kinds
+        raise weights.WeightsError(
+            f"{path} cannot be read as a model that Keras saved: "
+            f"{weights.summary(error)}."
+        ) from error
 
 
 def _from_folder(path, folder):
     names = {entry.name for entry in path.iterdir()}
     if "config.json" in names:
-        return keras.saving.load_model(path, compile=False)
+        return _saved_by_keras(path)
     if "recipe.toml" not in names or not names & {"run.json", "metrics.json"}:
         raise weights.WeightsError(
             "A folder of a model must have recipe.toml with metrics.json (a "
@@ -115,15 +148,12 @@ def _from_url(url):
     ]
     try:
         card = cards.Card.from_texts(*(c.decode("utf-8") for c in contents))
-        file = card.metrics["weights"]
-        file["url"] = f"{url}/model.weights.h5"
-        if not isinstance(file["bytes"], int) or len(file["sha256"]) != 64:
-            raise ValueError("weights must have bytes and a SHA-256")
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise weights.WeightsError(
             f"{url} must have the metrics.json and recipe.toml of a published "
-            f"model. They cannot be read: {error!r}."
+            f"model. They cannot be read: {error}"
         ) from error
+    card.metrics["weights"]["url"] = f"{url}/model.weights.h5"
     # Its name may be that of another model here.
     return build(card, card.find_weights(local=False))
 

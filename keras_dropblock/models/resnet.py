@@ -91,7 +91,7 @@ def ResNet(
             f"depth={depth!r}. Did you mean {nearest}?"
         )
     blocks, bottleneck = DEPTHS[depth]
-    if not (width > 0 and 64 * width == int(64 * width)):
+    if not (width > 0 and float(64 * width).is_integer()):
         raise ValueError(
             "`width` must be a factor > 0 that gives whole channels, 64 * "
             f"width. Received: width={width!r}."

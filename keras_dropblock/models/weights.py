@@ -117,6 +117,35 @@ def check(path, sha256):
         )
 
 
+def load(model, path):
+    """Load a `.weights.h5` file into the network that it belongs to.
+
+    Args:
+        model: a built `keras.Model`.
+        path: of the file.
+
+    Raises:
+        WeightsError: if the file is not there, is damaged, or holds the
+            weights of another network. The model has then some of them, and
+            is of no use.
+    """
+    if not pathlib.Path(path).is_file():
+        raise WeightsError(f"{path} must be a .weights.h5 file. It is none.")
+    try:
+        model.load_weights(path)
+    except Exception as error:  # of h5py, HDF5 and Keras, of many kinds
+        raise WeightsError(
+            f"{path} cannot be read as weights of {model.name}: "
+            f"{summary(error)}. It is damaged, or another network's."
+        ) from error
+
+
+def summary(error):
+    """What an error says, on one line of moderate length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
 def download(url, path, *, sha256, size):
     """Fetch a file and check it; it takes its name whole and right.
 
