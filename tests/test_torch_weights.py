@@ -215,6 +215,50 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
             torch_weights.load(model, tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "state dict: names, and a tensor for each. Received: NoneType"),
+        ([torch.ones(3)], "Received: list. Save `network.state_dict"),
+        ({1: torch.ones(3)}, "must hold a state dict"),
+        ({"conv0": 1.5}, "must hold a state dict"),
+        ({"state_dict": torch.ones(3)}, "Received: Tensor"),
+        ({"x" * 100_000: torch.ones(3)}, f"1 not known: {'x' * 80}[.]"),
+    ],
+    ids=lambda content: str(content)[:20],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(torch_weights.TorchWeightsError, match=message):
+        torch_weights.load(models.WRN(10, 1), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        # Before it is converted, which would take 8 terabytes.
+        (lambda t: t[:1].double().expand(2**40), r"fc.bias \(1099511627776,\)"),
+        (lambda t: t.to(torch.complex64), "fc.bias torch.complex64"),
+        (lambda t: t.int(), "1 no floating-point numbers: fc.bias torch.int32"),
+        (lambda t: t.to("meta"), "cannot be read as Torch weights"),
+        (lambda t: t.to_sparse(), "cannot be read as Torch weights"),
+    ],
+    ids=["huge", "complex", "int", "meta", "sparse"],
+)
+def test_a_tensor_that_is_no_weight_is_refused_and_nothing_is_loaded(
+    tmp_path, change, message
+):
+    tensors = wrn_tensors(blocks=1, width=1, classes=10)
+    tensors["fc.bias"] = change(tensors["fc.bias"])
+    torch.save(tensors, tmp_path / "w.pt")
+    model = models.WRN(10, 1)
+    before = model.get_weights()
+    with pytest.raises(torch_weights.TorchWeightsError, match=message):
+        torch_weights.load(model, tmp_path / "w.pt")
+    for a, b in zip(before, model.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
 def test_biases_and_statistics_are_not_confused():
     model = models.WRN(10, 1)
     places = torch_weights._places(model)

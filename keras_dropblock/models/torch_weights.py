@@ -1,10 +1,12 @@
 """Weights of Torch networks for the builders of this package."""
 
+import contextlib
 import pathlib
 
 import numpy as np
 
 from keras_dropblock.layers import PreActivationBlock
+from keras_dropblock.models.weights import summary
 
 
 class TorchWeightsError(ValueError):
@@ -25,7 +27,7 @@ def load(model, path):
 
     Raises:
         TorchWeightsError: if the file cannot be read, or tensors are missing,
-            superfluous or of another shape; all are listed.
+            superfluous, of another shape, or no floats; all are listed.
         ImportError: if safetensors or torch, which reads the file, is not
             installed.
 
@@ -37,20 +39,41 @@ def load(model, path):
         torchvision/models/resnet.py; szagoruyko/wide-residual-networks,
         pytorch/resnet.py.
     """
-    tensors = _read(pathlib.Path(path))
+    path = pathlib.Path(path)
+    tensors = _read(path)
     places = _places(model)
     wrong = _differences(tensors, places)
     if wrong:
         raise TorchWeightsError(
             f"{path} does not fit {model.name}: {'; '.join(wrong)}."
         )
+    # All of them first: a sparse tensor, say, turns out to be no array here.
+    with _reading(path):
+        arrays = {name: _as_keras(tensors[name]) for name in places}
     for name, variable in places.items():
-        variable.assign(_as_keras(tensors[name]))
+        variable.assign(arrays[name])
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """A context in which errors say that a file cannot be read."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # of many kinds, by format and by version
+        raise TorchWeightsError(
+            f"{path} cannot be read as Torch weights: {summary(error)}"
+        ) from error
 
 
 def _read(path):
-    """The tensors of a file, by name."""
-    try:
+    """The tensors of a file by name, as NumPy or Torch has them.
+
+    They are not converted: the shape that a file gives a tensor may be
+    larger than any memory.
+    """
+    with _reading(path):
         if path.suffix == ".safetensors":
             import safetensors.numpy
 
@@ -59,18 +82,18 @@ def _read(path):
             import torch
 
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-            for key in ("state_dict", "params"):  # of training checkpoints
-                tensors = tensors.get(key, tensors)
-            tensors = {
-                name: tensor.detach().float().numpy()
-                for name, tensor in tensors.items()
-            }
-    except ImportError:
-        raise
-    except Exception as error:  # of many kinds, by format and by version
+    for key in ("state_dict", "params"):  # of training checkpoints
+        if isinstance(tensors, dict):
+            tensors = tensors.get(key, tensors)
+    if not isinstance(tensors, dict) or not all(
+        type(name) is str and hasattr(tensor, "shape")
+        for name, tensor in tensors.items()
+    ):
         raise TorchWeightsError(
-            f"{path} cannot be read as Torch weights: {error}"
-        ) from error
+            f"{path} must hold a state dict: names, and a tensor for each. "
+            f"Received: {type(tensors).__name__}. Save "
+            "`network.state_dict()`."
+        )
     # A counter that no inference uses.
     return {
         name: tensor
@@ -120,27 +143,50 @@ def _norm(name, layer):
 def _differences(tensors, places):
     missing = sorted(places.keys() - tensors.keys())
     extra = sorted(tensors.keys() - places.keys())
+    common = {name: tensors[name] for name in places if name in tensors}
     shapes = [
-        f"{name} {tuple(_as_keras(tensors[name]).shape)} in place of "
-        f"{tuple(variable.shape)}"
-        for name, variable in places.items()
-        if name in tensors
-        and _as_keras(tensors[name]).shape != tuple(variable.shape)
+        f"{name} {_keras_shape(tensor)} in place of {tuple(places[name].shape)}"
+        for name, tensor in common.items()
+        if _keras_shape(tensor) != tuple(places[name].shape)
+    ]
+    kinds = [
+        f"{name} {tensor.dtype}"
+        for name, tensor in common.items()
+        if not _is_float(tensor)
     ]
     return [
-        f"{len(found)} {what}: {', '.join(found[:8])}"
+        f"{len(found)} {what}: {', '.join(each[:80] for each in found[:8])}"
         + (" ..." if len(found) > 8 else "")
         for what, found in (
             ("missing", missing),
             ("not known", extra),
             ("of another shape (in Keras's order of axes)", shapes),
+            ("no floating-point numbers", kinds),
         )
         if found
     ]
 
 
-def _as_keras(tensor):
+def _is_float(tensor):
+    if isinstance(tensor, np.ndarray):
+        return tensor.dtype.kind in "fV"  # V: bfloat16 and float8
+    return tensor.is_floating_point()
+
+
+def _axes(tensor):
     """Torch's order of axes -> Keras's."""
     if tensor.ndim == 4:  # out, in, height, width
-        return np.transpose(tensor, (2, 3, 1, 0))
-    return tensor.T  # a dense kernel (out, in); vectors stay
+        return 2, 3, 1, 0
+    # A dense kernel (out, in); vectors stay.
+    return tuple(reversed(range(tensor.ndim)))
+
+
+def _keras_shape(tensor):
+    return tuple(tensor.shape[axis] for axis in _axes(tensor))
+
+
+def _as_keras(tensor):
+    """A float32 array of a tensor, with the axes as Keras has them."""
+    if not isinstance(tensor, np.ndarray):
+        tensor = tensor.detach().float().numpy()
+    return np.transpose(tensor.astype("float32"), _axes(tensor))
