@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_dropblock.data import headers
 from keras_dropblock.data.images import decode, fit_to_size
 from keras_dropblock.data.tfds import tensorflow
 
@@ -23,8 +24,8 @@ def predict_images(model, images, *, card=None, batch_size=128):
     Args:
         model: a model that gives logits, of `models.load`.
         images: a list, or array, of images. Each is the path of a JPEG or
-            PNG file, of any size; or a uint8 array (height, width, channels),
-            of any size and the network's channels.
+            PNG file, of at most 2^25 pixels; or a uint8 array (height, width,
+            channels), of any size and the network's channels.
         card: `models.cards.Card` with the classes and the preprocessing, or
             None for the model's own.
         batch_size: images that go through the network at once.
@@ -114,18 +115,25 @@ def _pixels(image, index, shape, central_part):
 
 def _read(path, channels):
     encoded = path.read_bytes()
-    if not encoded.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-        raise ValueError(
-            f"{path} must be a whole JPEG or PNG file. It is neither, "
-            f"{len(encoded):,} bytes."
-        )
     tf = _tensorflow("Image files")
     try:
-        return decode(encoded, channels).numpy()
-    except (tf.errors.InvalidArgumentError, ValueError) as error:
+        status = headers.status(encoded).numpy().decode()
+        if status == headers.OK:
+            return decode(encoded, channels).numpy()
+    except (tf.errors.OpError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be decoded: {str(error).splitlines()[0]}"
         ) from error
+    if status == headers.TOO_LARGE:
+        raise ValueError(
+            f"{path} must have at most {headers.MAX_PIXELS:,} pixels, "
+            f"{headers.MAX_SIDE:,} a side, and {headers.MAX_SCANS} scans if "
+            "it is a JPEG file. It has more."
+        )
+    raise ValueError(
+        f"{path} must be a whole JPEG or PNG file. It is {status}, "
+        f"{len(encoded):,} bytes."
+    )
 
 
 def _tensorflow(what):

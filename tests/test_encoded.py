@@ -1,12 +1,14 @@
 """Image files from strangers: one result or one reason each."""
 
 import io
+import re
 import struct
 import zlib
 
 import numpy as np
 import pytest
 
+from keras_dropblock.data import headers
 from keras_dropblock.exporting import encoded
 
 pytestmark = pytest.mark.tensorflow_only
@@ -74,13 +76,24 @@ def jpeg_of_size(width, height, image):
     return bytes(file)
 
 
+def jpeg_of_scans(count, image):
+    """A progressive JPEG file that repeats its first scan of a refinement."""
+    image_module = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    image_module.fromarray(image).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    starts = [m.start() for m in re.finditer(b"\xff\xda", content)]
+    scan = content[starts[-1] : content.rfind(b"\xff\xd9")]
+    return content.replace(scan, scan * (count - len(starts) + 1))
+
+
 def test_a_file_that_fails_costs_the_others_nothing(decode, picture):
     good, jpeg = write(picture, "RGB"), write(picture, "RGB", "JPEG")
     broken = jpeg[: len(jpeg) // 2]
     images, statuses = decode(b"", good, b"garbage", broken, good, broken)
     assert statuses == [
-        *(encoded.EMPTY, encoded.OK, encoded.UNKNOWN, encoded.UNREADABLE),
-        *(encoded.OK, encoded.UNREADABLE),
+        *(headers.EMPTY, headers.OK, headers.UNKNOWN, headers.UNREADABLE),
+        *(headers.OK, headers.UNREADABLE),
     ]
     assert (images[[1, 4]] == picture).all() and not images[[0, 2, 3, 5]].any()
 
@@ -121,7 +134,7 @@ def test_transparency_is_a_fourth_channel_where_the_network_has_one(
     assert (images[0, ..., :3] == picture).all() and (
         images[0, ..., 3] == 255
     ).all()
-    assert statuses == [encoded.OK, encoded.UNREADABLE]  # JPEG has none
+    assert statuses == [headers.OK, headers.UNREADABLE]  # JPEG has none
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
@@ -137,11 +150,11 @@ def test_every_kind_of_jpeg_has_its_pixels(decode, picture, mode):
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
 def test_other_files_are_named_as_such(decode, picture, kind):
     images, statuses = decode(write(picture, "RGB", kind))
-    assert statuses == [encoded.UNKNOWN] and not images.any()
+    assert statuses == [headers.UNKNOWN] and not images.any()
 
 
 def test_a_bomb_is_told_by_its_header(decode, picture):
-    at_most = encoded.MAX_SIDE
+    at_most = headers.MAX_SIDE
     files = [
         png_of_size(at_most, at_most),
         jpeg_of_size(at_most, at_most, picture),
@@ -149,22 +162,29 @@ def test_a_bomb_is_told_by_its_header(decode, picture):
         png_of_size(2**31 + 5, 2**31 + 5),  # negative as an int32
         png_of_size(5793, 5793),  # 2^25 = 5792.6^2
     ]
-    assert decode(*files)[1] == [encoded.TOO_LARGE] * 5
+    assert decode(*files)[1] == [headers.TOO_LARGE] * 5
     # One pixel less is let through, to find that the file holds too little.
-    assert decode(png_of_size(5792, 5792))[1] == [encoded.UNREADABLE]
+    assert decode(png_of_size(5792, 5792))[1] == [headers.UNREADABLE]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(decode, picture):
+    at_most = jpeg_of_scans(headers.MAX_SCANS, picture)
+    too_many = jpeg_of_scans(headers.MAX_SCANS + 1, picture)
+    assert decode(at_most)[1] == [headers.OK]
+    assert decode(too_many)[1] == [headers.TOO_LARGE]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_file_cut_anywhere_is_a_result_or_a_reason(decode, picture, kind):
     file = write(picture, "RGB", kind)
     _, statuses = decode(*(file[:end] for end in range(1, len(file), 7)), file)
-    assert statuses[-1] == encoded.OK
-    assert statuses[0] == encoded.UNKNOWN  # one byte tells no kind
+    assert statuses[-1] == headers.OK
+    assert statuses[0] == headers.UNKNOWN  # one byte tells no kind
     middle = {*statuses[2 : len(statuses) // 2]}
-    assert middle == {encoded.UNREADABLE}
-    assert {*statuses} <= {encoded.OK, encoded.UNKNOWN, encoded.UNREADABLE}
+    assert middle == {headers.UNREADABLE}
+    assert {*statuses} <= {headers.OK, headers.UNKNOWN, headers.UNREADABLE}
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0)])
 def test_an_image_without_pixels_cannot_be_decoded(decode, size):
-    assert decode(png_of_size(*size))[1] == [encoded.UNREADABLE]
+    assert decode(png_of_size(*size))[1] == [headers.UNREADABLE]

@@ -9,6 +9,7 @@ import pytest
 from keras_dropblock import exporting, models, predict_images, predicting
 from keras_dropblock.models.cards import Card
 from keras_dropblock.recipes import Recipe
+from test_encoded import png_of_size
 
 CLASSES = ("north", "east", "south", "west")
 
@@ -145,6 +146,8 @@ def test_a_network_for_all_sizes_gets_the_size_it_was_trained_with(
 
 def test_what_cannot_be_read_is_named(model, images, files, tmp_path):
     pages, broken = tmp_path / "page.jpg", tmp_path / "broken.jpg"
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(png_of_size(5793, 5793))  # 2^25 = 5792.6^2
     pages.write_text("<html>")
     broken.write_bytes(files[1].read_bytes()[:150])
     for wrong, message in (
@@ -153,6 +156,7 @@ def test_what_cannot_be_read_is_named(model, images, files, tmp_path):
         ([None], "Received at 0: NoneType"),
         ([files[0], pages], "page.jpg must be a whole JPEG or PNG file"),
         ([broken], "broken.jpg cannot be decoded"),
+        ([bomb], "bomb.png must have at most 33,554,432 pixels"),
         (images[0], "Did you mean a list of this one"),
         ("cat.png", "Did you mean a list of this one"),
     ):

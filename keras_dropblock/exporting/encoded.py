@@ -1,18 +1,10 @@
 """Image files that strangers send, each judged by itself, in a graph."""
 
+from keras_dropblock.data import headers
+from keras_dropblock.data.headers import OK, UNREADABLE
 from keras_dropblock.data.images import fit_to_size
 
-# Read from the header, before anything is decoded. 2^25 pixels, 33 million,
-# are 100 MB as bytes and 400 MB while they are resized.
-MAX_PIXELS = 2**25
 _AT_ONCE = 2  # files of a batch in memory as pixels
-MAX_SIDE = 65_500  # pixels, libjpeg's own
-
-OK = "ok"
-EMPTY = "empty"
-UNKNOWN = "neither JPEG nor PNG"
-TOO_LARGE = "too large"
-UNREADABLE = "cannot be decoded"
 
 
 def decode_each(files, size, channels, central_part):
@@ -26,10 +18,9 @@ def decode_each(files, size, channels, central_part):
 
     Returns:
         (uint8 tensor (batch, *size, channels), string tensor (batch,)): the
-        images, black where there is none, and what became of each: `OK`,
-        `EMPTY`, `UNKNOWN`, `TOO_LARGE` (more than `MAX_PIXELS`, or a side
-        above `MAX_SIDE`) or `UNREADABLE` (damaged, cut short, or of a kind
-        that has no such channels).
+        images, black where there is none, and what became of each: see
+        `data.headers.status`, and `UNREADABLE` for a file that is damaged,
+        cut short, or of a kind that has no such channels.
     """
     import tensorflow as tf
 
@@ -43,7 +34,7 @@ def decode_each(files, size, channels, central_part):
         return fit_to_size(pixels, size, central_part)
 
     def judge(i, file):
-        status = _status(file)
+        status = headers.status(file)
         image = tf.cond(status == OK, lambda: decode(file), lambda: black)
         return i, status, tf.ensure_shape(image, (*size, channels))
 
@@ -67,38 +58,4 @@ def decode_each(files, size, channels, central_part):
             tf.concat([[count + 1], tf.shape(black, tf.int64)], 0),
         )[:-1],
         tf.tensor_scatter_nd_update(statuses, rows[:, None], status)[:-1],
-    )
-
-
-def _status(file):
-    """What the first bytes of a file tell: OK, EMPTY, UNKNOWN, TOO_LARGE."""
-    import tensorflow as tf
-
-    def by_size(size):
-        size = tf.cast(size, tf.int64)
-        # A PNG's 2^31 and more come out negative.
-        fits = tf.reduce_all((size >= 0) & (size <= MAX_SIDE))
-        fits &= tf.reduce_prod(size) <= MAX_PIXELS
-        return tf.where(fits, OK, TOO_LARGE)
-
-    def png_size():  # width and height, bytes 16 to 23
-        padded = tf.strings.join([file, tf.constant(b"\0" * 24)])
-        size = tf.strings.substr(padded, 16, 8)
-        return tf.io.decode_raw(size, tf.int32, little_endian=False)
-
-    start = tf.strings.substr(file, 0, 8)
-    return tf.case(
-        [
-            (tf.equal(start, b""), lambda: tf.constant(EMPTY)),
-            (
-                tf.equal(start, b"\x89PNG\r\n\x1a\n"),
-                lambda: by_size(png_size()),
-            ),
-            (
-                tf.equal(tf.strings.substr(file, 0, 3), b"\xff\xd8\xff"),
-                lambda: by_size(tf.io.extract_jpeg_shape(file)[:2]),
-            ),
-        ],
-        default=lambda: tf.constant(UNKNOWN),
-        exclusive=True,
     )

@@ -2,7 +2,8 @@
 
 import keras
 
-from keras_dropblock.exporting.encoded import OK, decode_each
+from keras_dropblock.data.headers import OK
+from keras_dropblock.exporting.encoded import decode_each
 from keras_dropblock.exporting.errors import ExportError
 from keras_dropblock.layers import dropping_as_trained
 

@@ -7,6 +7,7 @@ import shutil
 import keras
 import numpy as np
 
+from keras_dropblock.data.headers import EMPTY, OK
 from keras_dropblock.data.images import fit_to_size
 from keras_dropblock.exporting import endpoints
 from keras_dropblock.exporting.comparing import (
@@ -14,7 +15,6 @@ from keras_dropblock.exporting.comparing import (
     probabilities,
     random_images,
 )
-from keras_dropblock.exporting.encoded import EMPTY, OK
 from keras_dropblock.exporting.errors import DifferenceError
 
 
