@@ -88,6 +88,8 @@ class Classifier(Model):
     async def _infer(self, request):
         if len(request.inputs) != 1 or request.inputs[0].name != "images":
             raise InvalidInput("There must be one input, `images`.")
+        if any("\ud800" <= c <= "\udfff" for c in request.id or ""):
+            raise InvalidInput("`id` must be a text in UTF-8.")  # it comes back
         (images,) = request.inputs
         signature = self._signature(
             (request.parameters or {}).get(
@@ -111,7 +113,7 @@ class Classifier(Model):
         if not isinstance(key, str) or key not in self._signatures:
             raise InvalidInput(
                 "`signature_name` must be one of "
-                f"{', '.join(self._signatures)}. Received: {key!r}."
+                f"{', '.join(self._signatures)}. Received: {key!r:.100}."
             )
         return self._signatures[key]
 

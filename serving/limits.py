@@ -38,11 +38,11 @@ class Limits:
             await self._app(scope, receive, send)
         elif scope["path"].startswith("/v2/repository"):
             reason = "Models are not loaded by request here."
-            await self._refuse(receive, send, 403, reason)
+            await self._refuse(_parts(receive), send, 403, reason)
         elif self._running >= self._requests:
             reason = f"{self._requests} requests are at work. Try again."
             await self._refuse(
-                receive, send, 503, reason, (b"retry-after", b"1")
+                _parts(receive), send, 503, reason, (b"retry-after", b"1")
             )
         else:
             self._running += 1
@@ -52,15 +52,17 @@ class Limits:
                 self._running -= 1
 
     async def _limited(self, scope, receive, send):
+        parts = _parts(receive)
         try:
             async with asyncio.timeout(self._seconds):
-                body = await self._read(receive)
+                body = await self._read(parts)
         except TimeoutError:
             await _answer(send, 408, "The body did not arrive in time.")
             return
         if body is None:
             most = f"The body must have at most {self._bytes} bytes."
-            await self._refuse(receive, send, 413, most)
+            # The rest of the same parts: after the last one none would come.
+            await self._refuse(parts, send, 413, most)
             return
         rest = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -69,21 +71,21 @@ class Limits:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, receive):
+    async def _read(self, parts):
         """The whole body, or None if it is too large."""
         body = bytearray()
-        async for part in _parts(receive):
+        async for part in parts:
             body += part
             if len(body) > self._bytes:
                 return None
         return bytes(body)
 
-    async def _refuse(self, receive, send, status, reason, *headers):
+    async def _refuse(self, parts, send, status, reason, *headers):
         """Answer once the body is sent, as clients expect, if it soon is."""
         read = 0
         try:
             async with asyncio.timeout(self._seconds):
-                async for part in _parts(receive):
+                async for part in parts:
                     read += len(part)
                     if read > _REFUSED * self._bytes:
                         break

@@ -15,6 +15,8 @@ import signal
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import uvicorn
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from kserve import ModelRepository
 from kserve.errors import InvalidInput, ModelNotFound
 from kserve.model_server import app
@@ -40,6 +42,7 @@ def main():
         ModelRepositoryExtension(models),
         flags.port,
     ).create_application()
+    app.add_exception_handler(RequestValidationError, _no_request)
     limited = Limits(
         app,
         requests=flags.max_requests,
@@ -53,7 +56,7 @@ def main():
         port=flags.port,
         lifespan="off",
         access_log=False,
-        log_level="warning",
+        log_level="error",  # of a request that is no HTTP it warns
         timeout_graceful_shutdown=flags.grace_seconds,
     )
     server = uvicorn.Server(config)
@@ -64,6 +67,22 @@ def main():
     print(f"Serving {name} on http://{flags.host}:{flags.port}", flush=True)
     server.run()
     print("Stopped.", flush=True)
+
+
+async def _no_request(request, error):
+    """An answer that does not repeat the body.
+
+    FastAPI's own does. It fails for a body that JSON cannot say, such as NaN
+    or half a character, and is as long as the body else.
+    """
+    found = "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        for problem in error.errors()[:3]
+    )
+    reason = f"The body is no request of the protocol. {found}"[:1000]
+    # In ASCII, since keys of the body may be anything.
+    reason = reason.encode("ascii", "backslashreplace").decode()
+    return JSONResponse({"error": reason}, 422)
 
 
 def _is_ours(record):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -19,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 PREDICT, INFER = "/v1/models/tiny:predict", "/v2/models/tiny/infer"
 
 
-def start(folder, *flags):
+def start(folder, *flags, output=subprocess.PIPE):
     """A free port of the loopback, and a process that is to serve on it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -29,7 +30,7 @@ def start(folder, *flags):
             *(sys.executable, str(SERVING / "server.py")),
             *(f"--saved_model={folder}", f"--port={port}", *flags),
         ],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
     )
@@ -37,12 +38,17 @@ def start(folder, *flags):
 
 
 class Server:
-    """A server process on a free port of the loopback."""
+    """A server process on a free port of the loopback.
+
+    What it prints goes to a file: nobody reads a pipe meanwhile, and a server
+    whose pipe is full waits for a reader.
+    """
 
     def __init__(self, folder, *flags):
-        self.port, self.process = start(folder, *flags)
+        self.output = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.port, self.process = start(folder, *flags, output=self.output)
         for _ in range(600):
-            assert self.process.poll() is None, self.process.stdout.read()
+            assert self.process.poll() is None, self.printed
             try:
                 if self.get("/v2/health/ready")[0] == 200:
                     return
@@ -76,8 +82,20 @@ class Server:
     def stop(self):
         """(exit code, all that it printed)."""
         self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, output
+        try:
+            return self.process.wait(timeout=60), self.printed
+        finally:
+            self.kill()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.output.close()
+
+    @property
+    def printed(self):
+        self.output.seek(0)
+        return self.output.read()
 
 
 # Requests are (path, body, headers).
@@ -141,6 +159,7 @@ def malformed(images, files):
     """Requests that must be refused, and with which codes."""
     bright = images.astype(int) + 200
     broken = tensor("UINT8", [3, *SHAPE], images.ravel().tolist())
+    half_an_id = by_tensor(images)[1] | {"id": "\ud800"}
     return [
         ((PREDICT, b"{", JSON), 400),
         ((PREDICT, b"\xff\xfe", JSON), 400),
@@ -156,6 +175,10 @@ def malformed(images, files):
         ((PREDICT, b" " * 2**20, JSON), 413),
         (("/v1/models/huge:predict", {"instances": [1]}, JSON), 404),
         ((INFER, b"{", JSON), 422),
+        # What the usual answer would repeat, and JSON cannot say.
+        ((INFER, b"NaN", JSON), 422),
+        ((INFER, b'{"inputs": "\\ud800"}', JSON), 422),
+        ((INFER, half_an_id, JSON), 400),
         ((INFER, {"inputs": []}, JSON), 400),
         ((INFER, broken, JSON), 400),
         (by_tensor(bright), 400),

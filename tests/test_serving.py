@@ -280,8 +280,9 @@ def test_a_stop_answers_the_requests_at_hand_and_takes_no_more(folder, pool):
         given, _ = read(json.loads(response.read()))
         assert np.allclose(given, expected, atol=1e-5)
         connection.close()
-    output, _ = server.process.communicate(timeout=30)
-    assert server.process.returncode == 0 and output.endswith("Stopped.\n")
+    assert server.process.wait(timeout=30) == 0
+    assert server.printed.endswith("Stopped.\n")
+    server.kill()
 
 
 def test_a_stop_in_the_moment_of_starting_is_heeded(folder):

@@ -1,0 +1,134 @@
+"""What the server's classifier takes for rows: here without KServe.
+
+Simple classes stand in for those of KServe that it is built on.
+"""
+
+import asyncio
+import base64
+import importlib
+import sys
+import types
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.tensorflow_only
+
+
+class InvalidInput(Exception):
+    """KServe's error for what a client did wrong."""
+
+
+class Stub:
+    def __init__(self, *arguments, **keywords):
+        self.__dict__ |= keywords
+
+    def labels(self, key):
+        return types.SimpleNamespace(observe=lambda count: None)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A `Classifier` of up to 4 rows: images of 2 x 3 x 1, or files."""
+    folder = tmp_path_factory.mktemp("model")
+    save(folder / "1")
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in_for_kserve(patch)
+        patch.delitem(sys.modules, "classifier", raising=False)
+        module = importlib.import_module("classifier")
+        # The next one is to be imported with KServe, if that is installed.
+        del sys.modules["classifier"]
+        yield module.Classifier("tiny", folder, batch_size=4)
+
+
+def stand_in_for_kserve(patch):
+    for name, content in {
+        "kserve": dict.fromkeys(
+            ("InferOutput", "InferRequest", "InferResponse", "Model"), Stub
+        ),
+        "kserve.errors": {"InvalidInput": InvalidInput},
+        "kserve.protocol": {},
+        "kserve.protocol.dataplane": {"DataPlane": Stub},
+        "prometheus_client": {"Histogram": Stub},
+    }.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(content)
+        patch.setitem(sys.modules, name, module)
+
+
+def save(path):
+    import tensorflow as tf
+
+    def mean(images):
+        return tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
+
+    module, shape = tf.Module(), (None, 2, 3, 1)
+    module.serve = tf.function(
+        mean, input_signature=[tf.TensorSpec(shape, tf.float32, "images")]
+    )
+    module.serve_uint8 = tf.function(
+        mean, input_signature=[tf.TensorSpec(shape, tf.uint8, "images")]
+    )
+    module.serve_bytes = tf.function(
+        lambda files: {"length": tf.strings.length(files)[:, None]},
+        input_signature=[tf.TensorSpec((None,), tf.string, "images")],
+    )
+    signatures = {
+        name: getattr(module, name)
+        for name in ("serve", "serve_uint8", "serve_bytes")
+    } | {"serving_default": module.serve}
+    tf.saved_model.save(module, str(path), signatures)
+
+
+def ask(classifier, instances, signature="serve"):
+    payload = {"instances": instances, "signature_name": signature}
+    return asyncio.run(classifier.predict(payload))["predictions"]
+
+
+def test_rows_of_every_signature_are_answered(classifier):
+    images = np.arange(12).reshape(2, 2, 3, 1).tolist()
+    for signature in ("serve", "serve_uint8", "serving_default"):
+        assert ask(classifier, images, signature) == [[2.5], [8.5]]
+    named = [{"images": image} for image in images]
+    assert ask(classifier, named) == [[2.5], [8.5]]
+    files = [{"b64": base64.b64encode(b"12345").decode()}, ""]
+    assert ask(classifier, files, "serve_bytes") == [[5], [0]]
+
+
+@pytest.mark.parametrize(
+    "instances, signature, message",
+    [
+        ([[[[0]] * 3] * 2], "no_such", "`signature_name` must be one of"),
+        ([[[[0]] * 3] * 2], ["serve"], "`signature_name` must be one of"),
+        ([[[[0]] * 3] * 2], "x" * 9999, "Received: 'x{99}[.]$"),
+        ([[[[0]] * 2] * 2], "serve", r"must be \[2, 3, 1\] numbers"),
+        ([[[["0"]] * 3] * 2], "serve", r"must be \[2, 3, 1\] numbers"),
+        ([[[[None]] * 3] * 2], "serve", r"must be \[2, 3, 1\] numbers"),
+        ([[[[0]] * 3] * 2, 1], "serve", r"must be \[2, 3, 1\] numbers"),
+        ([[[[np.nan]] * 3] * 2], "serve", "Each number must be finite"),
+        ([[[[1e39]] * 3] * 2], "serve", "Each number must be finite"),
+        ([[[[256]] * 3] * 2], "serve_uint8", "whole numbers from 0 to 255"),
+        ([[[[-1]] * 3] * 2], "serve_uint8", "whole numbers from 0 to 255"),
+        ([[[[0.5]] * 3] * 2], "serve_uint8", "whole numbers from 0 to 255"),
+        ([[[[0]] * 3] * 2] * 5, "serve", "There must be 1 to 4 instances"),
+        ([], "serve", "There must be 1 to 4 instances, in a list"),
+        ({"b64": ""}, "serve", "There must be 1 to 4 instances, in a list"),
+        ([{"b64": "ab!c"}], "serve_bytes", "Instance 0 is no base64"),
+        (["YQ==", "YQ"], "serve_bytes", "Instance 1 is no base64"),
+        (["ü"], "serve_bytes", "Instance 0 is no base64"),
+        ([{"b64": 1}], "serve_bytes", "Each instance must be"),
+        ([[0]], "serve_bytes", "Each instance must be"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_what_is_no_rows_is_refused_with_a_reason(
+    classifier, instances, signature, message
+):
+    with pytest.raises(InvalidInput, match=message):
+        ask(classifier, instances, signature)
+
+
+@pytest.mark.parametrize("payload", [None, [], {}, {"instance": [1]}, "x"])
+def test_what_is_no_request_is_refused_with_a_reason(classifier, payload):
+    with pytest.raises(InvalidInput, match="JSON object with `instances`"):
+        asyncio.run(classifier.predict(payload))
