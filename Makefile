@@ -41,7 +41,7 @@ SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
 .PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
-	soak mutants bench lint wheel serve clean
+	test-fuzz soak mutants bench lint wheel serve clean
 
 help:
 	@echo "make quickstart     train, draw, export and serve a digit classifier"
@@ -50,6 +50,7 @@ help:
 	@echo "make test-backends  layers, schedules and models on JAX and torch"
 	@echo "make test-oldest    core tests with the oldest versions that are allowed"
 	@echo "make test-serving   the HTTP server, under load, on this machine alone"
+	@echo "make test-fuzz      bad input by the thousand: 4 minutes"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
 	@echo "make mutants        break the code in small ways: every break must be caught"
@@ -62,7 +63,7 @@ quickstart: $(VENV)/.tensorflow
 	$(BIN)/python training/quickstart.py
 
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow and not soak"
+	$(PYTEST) -m "not slow and not soak and not fuzz"
 
 # XLA spends most of these tests compiling: without optimising, half as long.
 test-slow test-backends test-oldest: export XLA_FLAGS = --xla_backend_optimization_level=0
@@ -82,7 +83,12 @@ test-oldest: $(OLDEST_VENV)/.oldest
 	  $(OLDEST_TESTS)
 
 test-serving: $(SERVE_VENV)/.serve
-	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py
+	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py \
+	  tests/test_fuzz_requests.py
+
+# torch is needed too: its files are among the weights.
+test-fuzz: $(VENV)/.backends
+	$(PYTEST) -m fuzz
 
 serve: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python serving/server.py --saved_model=$(SAVED_MODEL) \

@@ -90,3 +90,25 @@ def parsed_flags():
     flags.FLAGS.mark_as_parsed()
     yield
     flags.FLAGS.unparse_flags()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what the fuzz tests counted: each part, and a line a group."""
+    totals = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "call":
+                continue
+            for key, value in report.user_properties:
+                if key == "fuzz_line":
+                    terminalreporter.write_line(value)
+                if key == "fuzz":
+                    group, *counts = value
+                    before = totals.get(group, (0, 0))
+                    totals[group] = [
+                        sum(pair) for pair in zip(before, counts, strict=True)
+                    ]
+    for group, (cases, derived) in totals.items():
+        terminalreporter.write_line(
+            f"fuzz, all {group}: {cases:,} cases, {derived:,} from valid input"
+        )

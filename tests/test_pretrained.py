@@ -344,6 +344,12 @@ def test_a_name_that_is_a_path_is_refused(card_folder):
         ("n", 0, "`n` that is an integer >= 1"),
         ("scores", {"accuracy": {"mean": 1}}, "`scores` that is an object"),
         ("scores", [], "`scores` that is an object with accuracy"),
+        (
+            "scores",
+            dict.fromkeys(("accuracy", "nll", "ece"), {"mean": 0.5}),
+            "each with mean and std",
+        ),
+        ("n", float("nan"), "NaN is no number of JSON"),
         ("weights", [], "`weights` that is an object with sha256"),
         ("weights", {"sha256": "0" * 64}, "`weights` that is an object with"),
     ],

@@ -19,7 +19,7 @@ def read_json(text, what):
         WeightsError: naming what it is, for anything else.
     """
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse)
     except RecursionError as error:
         raise WeightsError(
             f"{what} must be a JSON object. Its brackets are nested too deeply."
@@ -33,6 +33,10 @@ def read_json(text, what):
             f"{what} must be a JSON object. Received: {shown(content)}."
         )
     return content
+
+
+def _refuse(constant):
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def check_keys(content, keys, what):
@@ -129,11 +133,19 @@ def _is_name(name):
 
 
 def _are_scores(scores):
-    return isinstance(scores, dict) and all(
+    return (
+        isinstance(scores, dict)
+        and {"accuracy", "nll", "ece"} <= {*scores}
+        and all(map(_is_score, scores.values()))
+    )
+
+
+def _is_score(score):
+    return (
         isinstance(score, dict)
-        and _is_number(score.get("mean"))
-        and (score.get("std") is None or _is_number(score["std"]))
-        for score in map(scores.get, ("accuracy", "nll", "ece"))
+        and {"mean", "std"} <= {*score}
+        and _is_number(score["mean"])
+        and (score["std"] is None or _is_number(score["std"]))
     )
 
 
