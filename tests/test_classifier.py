@@ -113,7 +113,7 @@ def test_rows_of_every_signature_are_answered(classifier):
         ([[[[0]] * 3] * 2] * 5, "serve", "There must be 1 to 4 instances"),
         ([], "serve", "There must be 1 to 4 instances, in a list"),
         ({"b64": ""}, "serve", "There must be 1 to 4 instances, in a list"),
-        ([{"b64": "ab!c"}], "serve_bytes", "Instance 0 is no base64"),
+        ([{"b64": "YWJj!"}], "serve_bytes", "Instance 0 is no base64"),
         (["YQ==", "YQ"], "serve_bytes", "Instance 1 is no base64"),
         (["ü"], "serve_bytes", "Instance 0 is no base64"),
         ([{"b64": 1}], "serve_bytes", "Each instance must be"),
