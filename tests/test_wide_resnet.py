@@ -208,9 +208,11 @@ def test_batch_norm_has_torch_constants():
 
 
 def test_convs_start_from_untruncated_he_fan_in():
-    kernel = models.WRN(10, 4).get_layer("group3_block1").convs[1].kernel
-    kernel = keras.ops.convert_to_numpy(kernel)  # 3 x 3 x 256 x 256
-    std = np.sqrt(2 / (9 * 256))
+    block = models.WRN(10, 4).get_layer("group3_block1")
+    # From 128 channels to 256: fan_in and fan_out differ.
+    kernel = array(block.convs[0].kernel)
+    assert kernel.shape == (3, 3, 128, 256)
+    std = np.sqrt(2 / (9 * 128))
     # The sample std of n normal numbers has standard error std / sqrt(2n).
     assert abs(kernel.std() - std) < 5 * std / np.sqrt(2 * kernel.size)
     # Truncation at two deviations leaves nothing beyond 2.28 std.
