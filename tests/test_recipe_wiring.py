@@ -464,16 +464,21 @@ def is_where_tensorflow_datasets_looks(world):
 
 
 def windows(images, flip):
-    """Places that crops come from: image, top, left, mirrored; by content."""
+    """Where crops come from, by their content: image, top, left, mirrored.
+
+    At the reflected edges some windows are mirrored ones as well: they count
+    as not mirrored.
+    """
     found = {}
-    for i, image in enumerate(images):
-        padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], mode="reflect")
-        for top in range(9):
-            for left in range(9):
-                window = padded[top : top + 8, left : left + 8]
-                found[window.tobytes()] = (i, top, left, False)
-                if flip:
-                    found[window[:, ::-1].tobytes()] = (i, top, left, True)
+    for mirrored in (False, True) if flip else (False,):
+        for i, image in enumerate(images):
+            padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], mode="reflect")
+            for top in range(9):
+                for left in range(9):
+                    window = padded[top : top + 8, left : left + 8]
+                    window = window[:, ::-1] if mirrored else window
+                    place = (i, top, left, mirrored)
+                    found.setdefault(window.tobytes(), place)
     return found
 
 
@@ -481,7 +486,10 @@ def windows(images, flip):
 def crops_and_flips_training_images_alone(world):
     train, test = world.arrays["x_train"], world.arrays["x_test"]
     assert in_some_order(world.fed(augmentation="none")[0], train)
-    for augmentation, mirrors in (("crop", {False}), ("crop_flip", {0, 1})):
+    for augmentation, mirrors in (
+        ("crop", {False}),
+        ("crop_flip", {False, True}),
+    ):
         run = world.prepare(augmentation=augmentation)
         assert np.array_equal(fed(run.test)[0], test)
         places = windows(train, flip=augmentation == "crop_flip")
@@ -643,13 +651,10 @@ def moves_keep_prob_over_the_run(world):
 def spreads_the_network_over_devices(world):
     assert world.prepare().copy is None
     if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        for strategy, replicas in (("default", 1), ("mirrored", 2)):
+        for strategy, count in (("default", 1), ("mirrored", 2)):
             model = world.prepare(strategy=strategy).model
             kernel = model.trainable_variables[0].value
-            mirrored = isinstance(kernel, tf.distribute.DistributedValues)
-            assert mirrored == (replicas == 2)
+            assert len(getattr(kernel, "values", [kernel])) == count
     elif BACKEND == "jax":
         # Beside it one on one device, for what a process does alone. How it
         # is spread is seen with several processes: test_processes.py.
