@@ -181,7 +181,9 @@ class Backup(keras.callbacks.Callback):
                 f"belongs to other data: an epoch had {steps} steps, "
                 f"now it has {self.steps_per_epoch}"
             )
-        model.optimizer.build(model.trainable_variables)
+        # Built twice, a LossScaleOptimizer has its own variables twice.
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
         shapes = [value.shape for value in _values("state", arrays)]
         if shapes != [tuple(v.shape) for v in _state(model)]:
             raise _Unusable("belongs to another network")

@@ -16,27 +16,38 @@ class KeepProbScheduler(keras.callbacks.Callback):
     """Moves the keep_prob of every DropBlock layer during `fit`.
 
     `keep_prob = 1 - strength * (1 - final_keep_prob)` for each layer, where
-    `strength = schedule(progress)` and `progress = step / total_steps`. The
-    step is `optimizer.iterations`: it is saved with the optimizer, so a
-    resumed run goes on where it was, whatever `steps_per_execution` is.
+    `strength = schedule(progress)`. By default, progress counts the batches of
+    this `fit`: it is 0 when the first batch begins and 1 when the last epoch
+    ends, with any dtype, `steps_per_execution` and gradient accumulation, and
+    also if loss scaling skips steps. To resume, pass `initial_epoch` to `fit`.
+
+    With `total_steps`, progress is `optimizer.iterations / total_steps`. The
+    iterations are saved with the optimizer, so one schedule can span several
+    calls of `fit`, and a resumed run continues where it was. They count
+    updates of the weights: gradient accumulation has fewer of them than
+    batches, and a step that loss scaling skips does not count.
 
     Within an epoch values lie on a grid of about `TOLERANCE`, so that few of
-    the steps assign one and the value in force is a function of the step
+    the steps assign one and the value in force is a function of the progress
     alone; at the end of an epoch it is the exact one. The epoch's logs hold
     that as `keep_prob`, of the layers that drop most: put this callback
     before those that write the logs down, such as `CSVLogger`.
+
+    A subclassed model may create DropBlock layers only when it is first
+    called. On TensorFlow that is in the first step of `fit`, which then uses
+    their final keep_prob; the schedule sets them from the second step on. Call
+    such a model once before `fit` to avoid this.
 
     Args:
         schedule: function of progress in [0, 1] that gives a strength in
             [0, 1]: see `keras_dropblock.schedules`.
         total_steps: optimizer steps at which the schedule ends, counted from
-            the optimizer's first, int >= 1. None: the epochs of the `fit` at
-            hand. Its first step then counts as step 0, unless
-            `initial_epoch` says that epochs have gone before.
+            the optimizer's first, int >= 1. None: it ends with the `fit`.
 
     Raises:
-        ValueError: in `fit`, if the model has no DropBlock layer, if
-            `total_steps=None` and the length of an epoch is unknown, or if
+        ValueError: in `fit`, if the model has no DropBlock layer (checked
+            again after the first step if some layers are not built before),
+            if `total_steps=None` and the length of an epoch is unknown, or if
             the schedule leaves [0, 1].
 
     Example:
@@ -65,57 +76,82 @@ class KeepProbScheduler(keras.callbacks.Callback):
         self.total_steps = total_steps
 
     def on_train_begin(self, logs=None):
-        if not dropblock_layers(self.model):
-            raise ValueError(
-                "KeepProbScheduler found no DropBlock layer in model "
-                f"{self.model.name!r}. Build it with keep_prob < 1 (1.0 adds "
-                "no DropBlock layer), or leave this callback out."
-            )
+        built = all(layer.built for layer in self.model._flatten_layers())
+        self._find_layers(all_exist=built)
+        self._step_begun = False
         if self.total_steps is None and self.params.get("steps") is None:
             raise ValueError(
                 "`total_steps=None` needs to know the length of an epoch, and "
                 "the data do not tell theirs. Pass total_steps to "
                 "KeepProbScheduler or steps_per_epoch to fit."
             )
-        self._first_step = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._first_step is None:
-            self._find_schedule(epoch)
+        self._epoch = epoch
         self._update(batch=0)
 
     def on_train_batch_begin(self, batch, logs=None):
-        strength = self._on_grid(self._strength(self._step_of_batch_0 + batch))
-        if strength != self._strength_now:
+        if not self._all_exist and self._step_begun:
+            self._find_layers(all_exist=True)
             self._update(batch)
+        elif self._strength_on_grid(batch) != self._strength_now:
+            self._update(batch)
+        self._step_begun = True
 
     def on_epoch_end(self, epoch, logs=None):
-        self._assign(self._strength(self._iterations()))
+        if not self._all_exist:
+            self._find_layers(all_exist=True)
+        steps = self.params.get("steps") or 0
+        self._read_iterations(steps)
+        self._assign(self._strength(steps))
         if logs is not None:
             logs.update(self.now)
 
-    def _find_schedule(self, epoch):
-        """Where the schedule starts and how long it is, in optimizer steps."""
-        self._drop_rate = 1.0 - min(
-            layer.final_keep_prob for layer in dropblock_layers(self.model)
+    def _find_layers(self, all_exist):
+        """Find out how much the layers drop, and require one.
+
+        Args:
+            all_exist: whether the model has created all of its layers.
+        """
+        self._all_exist = all_exist
+        layers = dropblock_layers(self.model)
+        if all_exist and not layers:
+            raise ValueError(
+                "KeepProbScheduler found no DropBlock layer in model "
+                f"{self.model.name!r}. Build it with keep_prob < 1 (1.0 adds "
+                "no DropBlock layer), or leave this callback out."
+            )
+        self._drop_rate = max(
+            (1.0 - x.final_keep_prob for x in layers), default=0.0
         )
         self._intervals = max(math.ceil(self._drop_rate / self.TOLERANCE), 1)
+
+    def _progress(self, batch):
+        """Share of the schedule that is done when a batch begins."""
         if self.total_steps is not None:
-            self._first_step, self._steps = 0, self.total_steps
-            return
-        accumulated = self.model.optimizer.gradient_accumulation_steps or 1
+            return (self._step_of_batch_0 + batch) / self.total_steps
+        return self._share_of_fit(batch)
+
+    def _share_of_fit(self, batch):
+        """Share of the batches of the fit before a batch of this epoch."""
         steps, epochs = self.params["steps"], self.params["epochs"]
-        self._steps = max(epochs * steps // accumulated, 1)
-        self._first_step = self._iterations() - epoch * steps // accumulated
+        return (self._epoch * steps + batch) / (epochs * steps)
 
-    def _iterations(self):
-        # Through `self.model`, whose property brings the state of a JAX run
-        # up to date.
-        iterations = self.model.optimizer.iterations
-        return int(keras.ops.convert_to_numpy(iterations))
+    def _read_iterations(self, batch):
+        """Note the optimizer's step at this batch, if the schedule needs it.
 
-    def _strength(self, step):
-        progress = (step - self._first_step) / self._steps
+        Reading the counter waits for the step in flight, so between updates
+        batches are counted on from it.
+        """
+        if self.total_steps is not None:
+            # Through `self.model`, whose property brings the state of a JAX
+            # run up to date.
+            iterations = self.model.optimizer.iterations
+            iterations = int(keras.ops.convert_to_numpy(iterations))
+            self._step_of_batch_0 = iterations - batch
+
+    def _strength(self, batch):
+        progress = self._progress(batch)
         strength = float(self.schedule(min(max(progress, 0.0), 1.0)))
         if not 0.0 <= strength <= 1.0:
             raise ValueError(
@@ -124,25 +160,40 @@ class KeepProbScheduler(keras.callbacks.Callback):
             )
         return strength
 
+    def _strength_on_grid(self, batch):
+        return round(self._strength(batch) * self._intervals) / self._intervals
+
     def _update(self, batch):
-        """Set every layer from `optimizer.iterations` at this batch.
-
-        Reading the counter waits for the step in flight, so between updates
-        batches are counted on from it.
-        """
-        step = self._iterations()
-        self._step_of_batch_0 = step - batch
-        self._strength_now = self._on_grid(self._strength(step))
+        """Set every layer to what is in force at this batch."""
+        self._read_iterations(batch)
+        self._strength_now = self._strength_on_grid(batch)
         self._assign(self._strength_now)
-
-    def _on_grid(self, strength):
-        return round(strength * self._intervals) / self._intervals
 
     def _assign(self, strength):
         for layer in dropblock_layers(self.model):
             layer.keep_prob = 1.0 - strength * (1.0 - layer.final_keep_prob)
         # Not read back from a layer: that waits for the step in flight.
         self.now = {"keep_prob": 1.0 - strength * self._drop_rate}
+
+
+class KeepProbOfRun(KeepProbScheduler):
+    """The schedule of a run, whose fits may begin in the middle of an epoch.
+
+    Args:
+        schedule: as in `KeepProbScheduler`.
+        batches: the `data.batches.Batches` of a whole epoch. `EpochOfData`
+            goes before this callback.
+    """
+
+    def __init__(self, schedule, batches):
+        super().__init__(schedule)
+        self.batches = batches
+        self.steps_per_epoch = len(batches)
+
+    def _share_of_fit(self, batch):
+        epoch, step = self.batches.epoch, self.batches.first_batch + batch
+        steps, epochs = self.steps_per_epoch, self.params["epochs"]
+        return (epoch * steps + step) / (epochs * steps)
 
 
 class EpochOfData(keras.callbacks.Callback):

@@ -83,9 +83,8 @@ def _callbacks(run, workdir, backup, requests, verbose):
     ]
     if dropblock_layers(run.model):
         logs.append(
-            callbacks.KeepProbScheduler(
-                schedules.BY_NAME[run.recipe.schedule],
-                total_steps=run.recipe.epochs * len(run.train),
+            callbacks.KeepProbOfRun(
+                schedules.BY_NAME[run.recipe.schedule], run.train
             )
         )
     result = [callbacks.EpochOfData(run.train), *logs]

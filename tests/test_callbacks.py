@@ -12,6 +12,7 @@ from keras_dropblock import (
     callbacks,
     schedules,
 )
+from keras_dropblock.layers import dropblock_layers
 
 STEPS = 8  # in an epoch of 64 images in batches of 8
 DATA = np.ones((64, 4, 4, 16), "float32")
@@ -176,32 +177,72 @@ def test_total_steps_spans_several_fits():
     assert kept == pytest.approx([0.875, 0.75, 0.625, 0.5, 0.5, 0.5])
 
 
-def test_gradient_accumulation_counts_optimizer_steps():
+@pytest.mark.parametrize(
+    "total_steps, kept",
+    [
+        # 8 batches in an epoch; the optimizer has done 2, 5, 8 and 10 steps.
+        (10, [1 - 0.5 * step / 10 for step in (2, 5, 8, 10)]),
+        (None, [0.875, 0.75, 0.625, 0.5]),
+    ],
+)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_total_steps_are_optimizer_steps_and_else_batches_count(
+    scaled, total_steps, kept
+):
+    model = model_that_tells_its_drop_rate()
+    optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=3)
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer, "mse")
+    history = fit(model, KeepProbScheduler(total_steps=total_steps), epochs=4)
+    assert history["keep_prob"] == pytest.approx(kept)
+
+
+def compile_modes():
+    """jit_compile and steps_per_execution, where the backend has them."""
+    backend = keras.backend.backend()
+    modes = [(False, 1), (True, 1)]
+    if backend != "torch":
+        modes = [(False, 2), (True, 3), *modes]
+    # What the backend does not do by default takes long.
+    return [
+        pytest.param(
+            *mode, marks=[pytest.mark.slow] * (mode[0] != (backend == "jax"))
+        )
+        for mode in modes
+    ]
+
+
+@pytest.mark.parametrize("jit_compile, steps_per_execution", compile_modes())
+@pytest.mark.parametrize("accumulated", [None, 3])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "mixed_bfloat16", "mixed_float16"]
+)
+def test_the_last_value_is_the_target_in_every_mode(
+    dtype, accumulated, jit_compile, steps_per_execution
+):
+    keras.config.set_dtype_policy(dtype)
+    optimizer = keras.optimizers.SGD(
+        0.01, gradient_accumulation_steps=accumulated
+    )
+    if dtype == "mixed_float16":
+        # The gradients overflow until the scale has been halved some times.
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            optimizer, initial_scale=2.0**21
+        )
     model = model_that_tells_its_drop_rate()
     model.compile(
-        keras.optimizers.SGD(0.0, gradient_accumulation_steps=2), "mse"
+        optimizer,
+        "mse",
+        jit_compile=jit_compile,
+        steps_per_execution=steps_per_execution,
     )
     history = fit(model, KeepProbScheduler(), epochs=2)
-    assert history["keep_prob"] == pytest.approx([0.75, 0.5])
-
-
-def test_accumulation_that_does_not_divide_the_epoch_ends_in_time():
-    # 7 batches, 2 an optimizer step, 4 epochs: 14 steps, not 4 * (7 // 2).
-    model = model_that_tells_its_drop_rate()
-    model.compile(
-        keras.optimizers.SGD(0.0, gradient_accumulation_steps=2), "mse"
-    )
-    x = DATA[:56]
-    history = model.fit(
-        x,
-        x,
-        batch_size=8,
-        epochs=4,
-        callbacks=[KeepProbScheduler()],
-        verbose=0,
-    )
-    expected = [1 - 0.5 * step / 14 for step in (3, 7, 10, 14)]
-    assert history.history["keep_prob"] == pytest.approx(expected)
+    assert history["keep_prob"] == [0.75, 0.5]
+    assert model.layers[-1].keep_prob == 0.5
+    updates = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+    most = 2 * STEPS // (accumulated or 1)
+    assert 0 < updates < most if dtype == "mixed_float16" else updates == most
 
 
 def test_csv_holds_keep_prob(tmp_path):
@@ -243,6 +284,76 @@ def test_the_schedule_reaches_every_replica(two_replicas):
     history = fit(model, KeepProbScheduler(late))
     assert history["zeros"][0] == 0.0
     assert abs(history["zeros"][1] - 0.5) < 5 * 0.004
+
+
+class LateBlock(keras.Layer):
+    """Creates its DropBlock layer when it is first called."""
+
+    def build(self, input_shape):
+        self.dropblock = DropBlock2D(0.5, 1, seed=0)
+
+    def call(self, x, training=False):
+        return self.dropblock(x, training=training)
+
+
+class LateModel(keras.Model):
+    """Creates its layers in `build`, one of which does so too."""
+
+    def __init__(self, dropblock=True):
+        super().__init__()
+        self.dropblock = dropblock
+
+    def build(self, input_shape):
+        self.conv = keras.layers.Conv2D(16, 1, kernel_initializer="ones")
+        self.conv.build(input_shape)
+        self.late = LateBlock() if self.dropblock else keras.layers.ReLU()
+
+    def call(self, x, training=False):
+        return self.late(self.conv(x), training=training)
+
+
+def test_layers_made_in_build_join_the_schedule():
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append([x.keep_prob for x in dropblock_layers(self.model)])
+
+    model = LateModel()
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=[zeros])
+    late = schedules.piecewise_constant([0.5], [0.0, 1.0])
+    history = fit(model, KeepProbScheduler(late), Watch(), epochs=4)
+    # On TensorFlow the layer does not exist before the first step.
+    assert seen[0] in ([], [1.0])
+    assert seen[1:] == [[1.0]] * 15 + [[0.5]] * 16
+    assert history["keep_prob"] == [1.0, 0.5, 0.5, 0.5]
+    # 16,384 independent units an epoch: standard error .004
+    assert history["zeros"][1] == 0.0
+    assert abs(history["zeros"][3] - 0.5) < 5 * 0.004
+
+
+@pytest.mark.parametrize("steps", [1, 8])
+def test_layers_made_in_build_reach_the_target(steps):
+    model = LateModel()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = DATA[: 8 * steps]
+    history = model.fit(
+        *(x, x), 8, epochs=2, verbose=0, callbacks=[KeepProbScheduler()]
+    )
+    assert history.history["keep_prob"] == [0.75, 0.5]
+    assert [x.keep_prob for x in dropblock_layers(model)] == [0.5]
+
+
+@pytest.mark.parametrize("steps", [1, 8])
+def test_a_late_model_without_dropblock_is_refused_after_a_step(steps):
+    model = LateModel(dropblock=False)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = DATA[: 8 * steps]
+    with pytest.raises(ValueError, match="found no DropBlock layer"):
+        model.fit(*(x, x), 8, verbose=0, callbacks=[KeepProbScheduler()])
+    # In the second step at the latest, which is not done.
+    updates = keras.ops.convert_to_numpy(model.optimizer.iterations)
+    assert updates <= 1
 
 
 def test_a_model_without_dropblock_is_refused():

@@ -629,8 +629,8 @@ def keep_prob_at(world, progress, *, epochs=4, **changes):
         if isinstance(callback, KeepProbScheduler)
     )
     scheduler.on_train_begin()
-    model.optimizer.iterations.assign(round(progress * epochs * STEPS))
-    scheduler.on_epoch_begin(round(progress * epochs))
+    scheduler.batches.epoch = round(progress * epochs)
+    scheduler.on_epoch_begin(scheduler.batches.epoch)
     (layer, *_) = dropblocks(model)["group3"]
     return float(to_numpy(layer.keep_prob))
 

@@ -21,7 +21,7 @@ from keras_dropblock.processes import LostError
 from keras_dropblock.recipes import Recipe, RecipeError
 from keras_dropblock.stopping import Interrupted, StopRequests
 from keras_dropblock.workdir import WorkdirError
-from runs import assert_same, small
+from runs import assert_same, rows, small
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -100,6 +100,35 @@ def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_had_not(
     resumed_after = [(s["after_epoch"], s["after_step"]) for s in sessions]
     assert resumed_after == [(0, 0), (0, 1), (1, 0)]
     assert trained_on == every_step
+
+
+@pytest.mark.slow
+def test_skipped_steps_delay_the_schedule_of_no_run_whole_or_stopped(
+    npz, tmp_path, monkeypatch, deterministic
+):
+    optimizers = []
+    init = keras.optimizers.LossScaleOptimizer.__init__
+
+    def start_too_high(self, *arguments, **options):
+        """Loss scaling halves this scale until gradients fit into float16."""
+        init(self, *arguments, initial_scale=2.0**24, **options)
+        optimizers.append(self)
+
+    monkeypatch.setattr(
+        keras.optimizers.LossScaleOptimizer, "__init__", start_too_high
+    )
+    recipe = small(npz, "epochs=2", "dtype=mixed_float16")
+    fitting.fit(recipe, tmp_path / "whole", verbose=0)
+    updates = keras.ops.convert_to_numpy(optimizers[-1].iterations)
+    assert 0 < updates < 2 * 5
+    kept = [float(row["keep_prob"]) for row in rows(tmp_path / "whole")]
+    assert kept == [0.9, 0.8]
+    with monkeypatch.context() as patch:
+        send(patch, signal.SIGTERM, "on_train_batch_end", epoch=1)
+        with pytest.raises(Interrupted, match="after step 1 of epoch 2"):
+            fitting.fit(recipe, tmp_path / "parts", verbose=0)
+    fitting.fit(recipe, tmp_path / "parts", verbose=0)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_second_request_acts_at_once():
