@@ -1,7 +1,10 @@
 """DropBlock layers: laws, rates, errors, then compiled and replicated."""
 
+import copy
 import itertools
+import pickle
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -318,10 +321,10 @@ def test_config_round_trip(cls):
     )
     layer.keep_prob = 0.95
     config = keras.saving.serialize_keras_object(layer)
-    copy = keras.saving.deserialize_keras_object(config)
-    assert type(copy) is cls
-    assert copy.get_config() == layer.get_config()
-    assert copy.keep_prob == copy.final_keep_prob == 0.8
+    other = keras.saving.deserialize_keras_object(config)
+    assert type(other) is cls
+    assert other.get_config() == layer.get_config()
+    assert other.keep_prob == other.final_keep_prob == 0.8
     assert config["registered_name"] == f"keras_dropblock>{cls.__name__}"
 
 
@@ -330,6 +333,49 @@ def test_keep_prob_can_be_set_and_read():
     assert layer.keep_prob == layer.final_keep_prob == 0.9
     layer.keep_prob = 0.95
     assert layer.keep_prob == 0.95 and layer.final_keep_prob == 0.9
+
+
+def through_pickle(x):
+    return pickle.loads(pickle.dumps(x))
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, through_pickle]
+)
+def test_copies_and_pickles_keep_the_keep_prob_in_force(duplicate):
+    layer = DropBlock2D(0.5, 3)
+    layer.keep_prob = 0.8
+    inputs = keras.Input((8, 8, 2))
+    inner = keras.Sequential([inputs, DropBlock2D(0.5, 3)])
+    model = keras.Model(inputs, DropBlock2D(0.5, 3)(inner(inputs)))
+    for x, keep_prob in zip(dropblock_layers(model), (0.6, 0.7), strict=True):
+        x.keep_prob = keep_prob
+
+    assert duplicate(layer).keep_prob == 0.8
+    copied = dropblock_layers(duplicate(model))
+    assert [x.keep_prob for x in copied] == [0.6, 0.7]
+    assert [x.final_keep_prob for x in copied] == [0.5, 0.5]
+    copied[0].keep_prob = 0.9
+    assert dropblock_layers(model)[0].keep_prob == 0.6
+
+
+def test_files_hold_no_keep_prob(tmp_path):
+    model = small_model(shape=(8, 8, 2))
+    layer = model.layers[-1]
+    layer.keep_prob = 0.7
+    model.save_weights(tmp_path / "model.weights.h5")
+    model.save(tmp_path / "model.keras")
+    layer.keep_prob = 0.6
+    for name in ("model.weights.h5", "model.keras"):
+        model.load_weights(tmp_path / name)
+        assert layer.keep_prob == 0.6
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.layers[-1].keep_prob == 0.5
+    # Nor is there anything that another version of Keras could read.
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        names = []
+        file.visit(names.append)
+    assert not [name for name in names if "keep_prob" in name]
 
 
 @pytest.mark.parametrize(

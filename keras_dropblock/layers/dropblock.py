@@ -1,5 +1,7 @@
 """DropBlock layers for one, two and three spatial dimensions."""
 
+import sys
+
 import keras
 
 from keras_dropblock.layers import masks, overrides
@@ -47,9 +49,9 @@ class DropBlock(keras.Layer):
 
         It starts at the constructor's value, `final_keep_prob`, and is what
         `KeepProbScheduler` moves. An assignment reaches steps that are
-        already compiled. It is a state of training, not a weight: weights
-        files hold none, so those of a network with and without DropBlock are
-        interchangeable.
+        already compiled. It is a state of training, not a weight: `.keras` and
+        weights files hold none, so those of a network with and without
+        DropBlock are interchangeable. `copy.deepcopy` and `pickle` keep it.
         """
         # The shortest decimal that is this float32: 0.9, not 0.89999998.
         return float(str(keras.ops.convert_to_numpy(self._keep_prob)))
@@ -94,10 +96,13 @@ class DropBlock(keras.Layer):
         return input_shape
 
     def save_own_variables(self, store):
-        """Store nothing: see `keep_prob`."""
+        """Store nothing, but in pickles and copies: see `keep_prob`."""
+        if _is_being_pickled():
+            store["keep_prob"] = self._keep_prob
 
     def load_own_variables(self, store):
-        """Load nothing: see `keep_prob`."""
+        if "keep_prob" in store:
+            self._keep_prob.assign(store["keep_prob"])
 
     def get_config(self):
         return {
@@ -221,6 +226,18 @@ class DropBlock3D(DropBlock):
     """
 
     rank = 3
+
+
+def _is_being_pickled():
+    """Whether a layer or model is copied or pickled, not saved to a file.
+
+    Keras does both in the same way, and tells its layers no difference. Only
+    the call stack does: copying and pickling go through `__reduce__`.
+    """
+    frame = sys._getframe()
+    while frame and frame.f_code is not keras.Layer.__reduce__.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def check_keep_prob(keep_prob):
