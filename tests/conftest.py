@@ -24,6 +24,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tensorflow_only" in item.keywords and backend != "tensorflow":
             item.add_marker(skip)
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if backend == "torch" and parameters.get("jit_compile"):
+            # torch.compile warns of torch's and Keras's own code, and fails
+            # where a warning is an error.
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
 
 
 @pytest.fixture(autouse=True)

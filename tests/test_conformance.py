@@ -26,8 +26,8 @@ def over(names):
 
 
 golden = over(GOLDENS)
-# What the backend at hand compiles: JAX always, torch never (torch.compile
-# does not trace Keras models).
+# What the backend at hand compiles: JAX always, torch never, because
+# torch.compile takes two minutes for the smallest network here.
 # XLA takes long to compile for TensorFlow, longer than all else here.
 JIT_COMPILE = {
     "tensorflow": [False, pytest.param(True, marks=pytest.mark.slow)],

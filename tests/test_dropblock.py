@@ -500,8 +500,9 @@ def test_layers_are_found_at_any_depth():
 def test_fit_runs_compiled_on_any_map(shape, jit_compile):
     """KerasCV's DropBlock2D 0.9.0 fails here: in graph mode at all, on 20 x 10
     maps in the lower half, on 6 x 6 maps with blocks of 7 by NaN."""
-    if keras.backend.backend() == "torch" and jit_compile:
-        pytest.skip("torch.compile does not trace Keras models")
+    backend = keras.backend.backend()
+    if backend == "torch" and jit_compile and shape != (20, 10, 2):
+        pytest.skip("torch.compile takes half a minute for each shape")
     size = [side or 12 for side in shape[:2]]
     inputs = keras.Input(shape)
     x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
@@ -509,8 +510,8 @@ def test_fit_runs_compiled_on_any_map(shape, jit_compile):
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(2)(x))
     model.compile("sgd", "mse", jit_compile=jit_compile)
-    x = np.random.default_rng(0).normal(size=(10, *size, 2)).astype("float32")
-    y = np.zeros((10, 2), "float32")
+    x = np.random.default_rng(0).normal(size=(8, *size, 2)).astype("float32")
+    y = np.zeros((8, 2), "float32")
     history = model.fit(x, y, batch_size=4, epochs=2, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
 

@@ -489,6 +489,21 @@ def test_training_learns_with_all_regularizers_and_without(
     assert result["accuracy"] > 0.9
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="what torch alone cannot do"
+)
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("jit_compile=true", "`jit_compile` must be false on the torch"),
+        ("steps_per_execution=2", "`steps_per_execution` must be 1 on"),
+    ],
+)
+def test_what_torch_cannot_do_is_refused(npz, tmp_path, change, message):
+    with pytest.raises(RecipeError, match=message):
+        fitting.fit(small(npz, change), tmp_path / "run", verbose=0)
+
+
 on_jax = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="a way of JAX alone"
 )

@@ -139,8 +139,6 @@ def test_a_network_takes_torchs_way_across_two_drops(reset_momentum):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_momentum_is_reset_at_the_first_step_of_the_drop(jit_compile):
     # Gradient 1 throughout: the velocity is 1, 1.9, 2.71, then 1 again.
-    if keras.backend.backend() == "torch" and jit_compile:
-        pytest.skip("Keras on torch does not compile")
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
     )

@@ -685,7 +685,7 @@ def joins_the_statistics_of_replicas(world):
 @case("jit_compile")
 def is_what_keras_is_told(world):
     if BACKEND == "torch":
-        with pytest.raises(RecipeError, match="`jit_compile` is not for"):
+        with pytest.raises(RecipeError, match="`jit_compile` must be false"):
             world.prepare(jit_compile=True)
         return
     for value in (True, False):
