@@ -29,6 +29,10 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 BACKEND_NAMES := not parameters_of and not parameters_are and not their_parameters
 BACKEND_MARKS := (not slow or conformance or processes) and not soak
 
+# These compare with torch itself, and need it beside TensorFlow.
+PEER_TESTS := tests/test_torch_weights.py \
+	tests/test_optimizers.py::test_a_network_takes_torchs_way_across_two_drops
+
 # What a change in Keras or TensorFlow is likely to break.
 OLDEST_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_callbacks.py tests/test_optimizers.py tests/test_residual.py \
@@ -72,6 +76,7 @@ test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
 
 test-backends: $(VENV)/.backends
+	KERAS_BACKEND=tensorflow $(PYTEST) $(PEER_TESTS)
 	KERAS_BACKEND=jax $(PYTEST) -m "$(BACKEND_MARKS)" -k "$(BACKEND_NAMES)" \
 	  $(BACKEND_TESTS)
 	KERAS_BACKEND=torch $(PYTEST) -m "$(BACKEND_MARKS)" -k "$(BACKEND_NAMES)" \
