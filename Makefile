@@ -1,66 +1,69 @@
-# Everything runs in a virtual environment of this checkout.
+# All commands run in virtual environments inside this checkout.
 PYTHON ?= python3
 VENV ?= .venv
 SERVE_VENV ?= .venv_serve
 OLDEST_VENV ?= .venv_oldest
 BIN := $(VENV)/bin
 
-# tensorflow-cpu is half the download; it exists for Linux without a GPU.
+# tensorflow-cpu is half the download of tensorflow. Use it on Linux machines
+# without a GPU.
 ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
 TENSORFLOW := tensorflow-cpu
 else
 TENSORFLOW := tensorflow
 endif
 
-# Two processes: most of a test is Python that builds graphs, on one core.
+# Two processes, because a test mostly runs Python code that builds graphs, and
+# so uses one core.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# Tests of what a backend can change. Cards, weights files, pictures and predictions
+# are NumPy and files: test_data_format.py loads a published model and asks it.
 BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
-	tests/test_at_inference.py tests/test_dropout.py \
-	tests/test_data_format.py \
-	tests/test_schedules.py tests/test_callbacks.py tests/test_optimizers.py \
+	tests/test_draws.py tests/test_dropout.py tests/test_normalization.py \
 	tests/test_residual.py tests/test_wide_resnet.py tests/test_resnet.py \
-	tests/test_torch_weights.py tests/test_conformance.py tests/test_fitting.py \
-	tests/test_backup.py tests/test_stopping.py tests/test_draws.py \
-	tests/test_normalization.py tests/test_pretrained.py \
-	tests/test_predicting.py tests/test_cam.py \
-	tests/test_processes.py tests/test_data.py tests/test_recipe_wiring.py
-# Numbers of parameters are no backend's affair.
-BACKEND_NAMES := not parameters_of and not parameters_are and not their_parameters
+	tests/test_at_inference.py tests/test_data_format.py \
+	tests/test_callbacks.py tests/test_optimizers.py \
+	tests/test_conformance.py tests/test_fitting.py \
+	tests/test_recipe_wiring.py tests/test_checkpoint.py \
+	tests/test_stopping.py tests/test_processes.py tests/test_data.py
+# Parameter counts and the real data do not depend on the backend.
+BACKEND_NAMES := not parameters_of and not parameters_are and not their_parameters \
+	and not cifar10
 BACKEND_MARKS := (not slow or conformance or processes) and not soak
 
-# These compare with torch itself, and need it beside TensorFlow.
+# These tests compare TensorFlow with torch, and need both.
 PEER_TESTS := tests/test_torch_weights.py \
-	tests/test_optimizers.py::test_a_network_takes_torchs_way_across_two_drops
+	tests/test_optimizers.py::test_a_network_trains_as_in_torch_across_two_drops
 
-# What a change in Keras or TensorFlow is likely to break.
+# Tests that are likely to fail with a different Keras or TensorFlow.
 OLDEST_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_callbacks.py tests/test_optimizers.py tests/test_residual.py \
 	tests/test_normalization.py tests/test_wide_resnet.py \
 	tests/test_conformance.py \
 	tests/test_fitting.py::test_a_run_leaves_all_that_explains_it
 
-# What `make serve` serves, and how: see docs/serving.md.
+# The model and the flags of `make serve`: see docs/serving.md.
 SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
 .PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
-	test-fuzz soak mutants bench lint wheel serve clean
+	test-fuzz soak mutants bench bench-serving lint wheel serve clean
 
 help:
-	@echo "make quickstart     train, draw, export and serve a digit classifier"
-	@echo "make test           the tests, on TensorFlow"
-	@echo "make test-slow      the longer ones: every network, every conformance"
-	@echo "make test-backends  layers, schedules and models on JAX and torch"
-	@echo "make test-oldest    core tests with the oldest versions that are allowed"
-	@echo "make test-serving   the HTTP server, under load, on this machine alone"
-	@echo "make test-fuzz      bad input by the thousand: 4 minutes"
+	@echo "make quickstart     train a digit classifier, draw plots, export it"
+	@echo "make test           run the tests on TensorFlow"
+	@echo "make test-slow      run the longer tests: all networks, all conformance tests"
+	@echo "make test-backends  test layers, schedules and models on JAX and torch"
+	@echo "make test-oldest    run core tests with the oldest supported versions"
+	@echo "make test-serving   test the HTTP server under load, on this machine only"
+	@echo "make test-fuzz      test with thousands of bad inputs: 4 minutes"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
-	@echo "make soak           kill training 20 times on TensorFlow and on JAX"
-	@echo "make mutants        break the code in small ways: every break must be caught"
-	@echo "make bench          measure speed into benchmarks/results: 14 minutes"
-	@echo "make lint           ruff check and ruff format --check"
-	@echo "make wheel          build the wheel and check what is in it"
+	@echo "make soak           kill a training run 20 times on TensorFlow and on JAX"
+	@echo "make mutants        mutation testing: the tests must detect small bugs"
+	@echo "make bench          measure speed, write benchmarks/results: 14 minutes"
+	@echo "make lint           run ruff check and ruff format --check"
+	@echo "make wheel          build the wheel and check its content"
 	@echo "make clean          remove the virtual environment and build outputs"
 
 quickstart: $(VENV)/.tensorflow
@@ -69,7 +72,8 @@ quickstart: $(VENV)/.tensorflow
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not soak and not fuzz"
 
-# XLA spends most of these tests compiling: without optimising, half as long.
+# These tests spend most of their time in XLA compilation. Without optimization
+# they take half as long.
 test-slow test-backends test-oldest: export XLA_FLAGS = --xla_backend_optimization_level=0
 
 test-slow: $(VENV)/.dev
@@ -91,7 +95,7 @@ test-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py \
 	  tests/test_fuzz_requests.py
 
-# torch is needed too: its files are among the weights.
+# Needs torch too, because some tests read Torch weights.
 test-fuzz: $(VENV)/.backends
 	$(PYTEST) -m fuzz
 
@@ -99,23 +103,29 @@ serve: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python serving/server.py --saved_model=$(SAVED_MODEL) \
 	  $(SERVE_FLAGS)
 
-# One test a backend: more than one process would only slow each other.
+# There is one test for each backend, so parallel processes would not help.
 soak: $(VENV)/.backends
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m soak -s
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m soak -s
 
-# About half an hour. torch is needed too: some breaks show there alone.
+# Takes about half an hour. Needs torch too, because only the tests on torch
+# detect some of the mutants.
 mutants: $(VENV)/.backends
 	$(BIN)/python tools/mutants.py
 
 BENCHMARKS := layer train_step efficiency input_pipeline inference
 
-# On a machine that does nothing else. KerasCV is measured where it is installed.
+# Run this on an idle machine. KerasCV is measured if it is installed.
 bench: $(VENV)/.backends
 	@for name in $(BENCHMARKS); do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
+	$(MAKE) bench-serving
 	$(BIN)/python benchmarks/tables.py
+
+# Runs in the environment of the server and its client.
+bench-serving: $(SERVE_VENV)/.serve
+	$(SERVE_VENV)/bin/python benchmarks/serving.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -131,7 +141,7 @@ clean:
 
 $(VENV)/bin/python $(SERVE_VENV)/bin/python $(OLDEST_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) \
-	else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=...")'
+	else f"Python 3.11 to 3.13 is required, not {v[0]}.{v[1]}: make PYTHON=...")'
 	$(PYTHON) -m venv $(@:/bin/python=)
 	$@ -m pip install --quiet --upgrade pip
 
@@ -144,7 +154,7 @@ $(VENV)/.dev: $(VENV)/.tensorflow
 	$(BIN)/python -m pip install --quiet --editable '.[$(TENSORFLOW),dev]'
 	@touch $@
 
-# Pinned: some indexes have a build without CUDA of this release.
+# This version is pinned, because some indexes have a build of it without CUDA.
 $(VENV)/.backends: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[jax,torch]'
@@ -161,5 +171,5 @@ $(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/pyth
 $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python
 	@echo "Installing KServe with $(TENSORFLOW) into $(SERVE_VENV): about 2 GB on disk"
 	$(SERVE_VENV)/bin/python -m pip install --quiet \
-	  --editable '.[$(TENSORFLOW),serve]' pytest
+	  --editable '.[$(TENSORFLOW),serve,serve-client]' pytest
 	@touch $@

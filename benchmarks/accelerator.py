@@ -1,8 +1,9 @@
-"""How near to its limit does one accelerator train Wide ResNets?
+"""Measure how close Wide ResNet training comes to an accelerator's limit.
 
-JAX and bfloat16, batches of 128 images that lie on the device and are
-augmented there, 50 steps at a time; a large matrix product in turn with them.
-Not part of `make bench`: a CPU has no use for it.
+Trains with JAX in bfloat16, on batches of 128 images that are kept and
+augmented on the device, with 50 steps per call. In turn with that, a large
+matrix product is timed as the limit. It is not part of `make bench`, since it
+needs an accelerator.
 """
 
 import json
@@ -15,35 +16,40 @@ import networks
 BATCH, STEPS, EPOCHS = 128, 50, 200
 NETWORKS = ("WRN-28-10", "WRN-16-8")
 IMAGES = 50_000  # of CIFAR-10's training set
-SIDE = 8192  # of the matrices
+SIDE = 8192  # rows and columns of the matrices
 
 
 def training(name, steps):
-    """A function that takes so many steps, and its operations."""
+    """A function that runs `steps` train steps, and its operations."""
     import numpy as np
 
     from keras_dropblock import data
-    from keras_dropblock.analysis.networks import multiply_adds
+    from keras_dropblock.analysis.complexity import multiply_adds
 
     rng = np.random.default_rng(0)
     count = BATCH * steps
     batches = data.batches.DeviceBatches(
         rng.integers(0, 256, (count, 32, 32, 3), "uint8"),
         rng.integers(0, 10, count),
-        *(10, BATCH, data.Normalise(*data.normalise.published("cifar10"))),
+        batch_size=BATCH,
+        preprocessing=data.Preprocessing(
+            (32, 32), *data.published_statistics("cifar10")
+        ),
+        targets=np.eye(10, dtype="float32").__getitem__,
         training=True,
         augmentation={"pad": 4, "flip": True},
     )
     model = networks.compiled(
         name, dtype="mixed_bfloat16", steps_per_execution=steps
     )
-    # Forward, and twice that backward; two operations a multiply-add.
+    # The backward pass costs twice the forward pass, and a multiply-add is two
+    # operations.
     operations = 3 * 2 * multiply_adds(model) * count
     return lambda: model.fit(batches, shuffle=False, verbose=0), operations
 
 
 def product(side, repeats):
-    """A function that multiplies matrices, and its operations."""
+    """A function that multiplies matrices, and its number of operations."""
     import jax
     import jax.numpy as jnp
 
@@ -89,16 +95,24 @@ def measure(quick):
 
 def show(rows):
     table = [
-        ["network", "images/s", "TFLOP/s", "of the product", "200 epochs, min"]
+        [
+            "network",
+            "images/s",
+            "TFLOP/s",
+            "relative to product",
+            "200 epochs, min",
+        ]
     ]
     for row in rows:
         rate = row["images_per_second"]
         minutes = f"{IMAGES * EPOCHS / rate / 60:.1f}" if rate else "-"
         table.append(
             [
-                *(row["network"], f"{rate:.0f}" if rate else "-"),
+                row["network"],
+                f"{rate:.0f}" if rate else "-",
                 f"{row['teraflops']:.3g}",
-                *(f"{row['utilisation']:.2f}", minutes),
+                f"{row['utilisation']:.2f}",
+                minutes,
             ]
         )
     return f"On one {rows[0]['device']}:\n\n{measuring.markdown(table)}"

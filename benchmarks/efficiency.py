@@ -1,7 +1,7 @@
-"""Thin and deep or wide: what does a training step of each network cost?
+"""Time a train step of thin, deep networks against wide ones.
 
-The Wide ResNet paper's figure 4 on one's own machine: forward, backward and
-update on batches of 32 images.
+Repeats figure 4 of the Wide ResNet paper on this machine: forward pass,
+backward pass and update, on batches of 32 images.
 """
 
 import time
@@ -12,8 +12,8 @@ import measuring
 import networks
 
 BATCH = 32
-# The paper's milliseconds: forward and backward, Titan X, cuDNN 5. What it
-# calls ResNet-1004 is ResNet-1001.
+# Milliseconds in the paper: forward and backward pass, Titan X, cuDNN 5. The
+# paper's ResNet-1004 is PreActResNet-1001.
 PAPER_MS = {
     "PreActResNet-164": 85,
     "PreActResNet-1001": 512,
@@ -25,7 +25,7 @@ QUICK = ("PreActResNet-164", "WRN-40-4")
 
 
 def training_step(name, images, labels):
-    """A compiled step of a network, and the seconds until it is ready."""
+    """A compiled train step of a network, and the seconds to prepare it."""
     start = time.perf_counter()
     model = networks.compiled(name)
     model.train_on_batch(images, labels)
@@ -34,12 +34,12 @@ def training_step(name, images, labels):
 
 
 def measure(seconds):
-    # Its import is no part of a step.
+    # Import it before the clock starts.
     import keras_dropblock  # noqa: F401
 
     images, labels = networks.batch(BATCH)
     names = QUICK if measuring.QUICK.value else PAPER_MS
-    # All in one process: only one has its activations at a time.
+    # One process is enough: only one network has activations at a time.
     steps = {name: training_step(name, images, labels) for name in names}
     times = measuring.interleave(
         {name: step for name, (step, _) in steps.items()}, seconds
@@ -61,37 +61,44 @@ def show(rows):
     base = next(row for row in rows if row["network"] == "WRN-40-4")
     table = [
         [
-            *("network", "ms a step", "over WRN-40-4", "paper's ms"),
-            *("over WRN-40-4", "n", "first step, s"),
+            "network",
+            "ms per step",
+            "relative to WRN-40-4",
+            "paper's ms",
+            "relative to WRN-40-4",
+            "n",
+            "first step, s",
         ]
     ]
     for row in rows:
         table.append(
             [
-                *(row["network"], f"{row['ms']:.0f}"),
+                row["network"],
+                f"{row['ms']:.0f}",
                 f"{row['ms'] / base['ms']:.2f}",
                 f"{row['paper_ms']}",
                 f"{row['paper_ms'] / base['paper_ms']:.2f}",
-                *(f"{row['rounds']}", f"{row['ready_s']:.0f}"),
+                f"{row['rounds']}",
+                f"{row['ready_s']:.0f}",
             ]
         )
     return measuring.markdown(table)
 
 
 def chart(results):
-    """Where the chart of a results file lies."""
+    """Path of the chart of a results file."""
     return results.with_name(f"{results.stem}-efficiency.png")
 
 
 def draw(rows, path):
-    """Bars of this machine and of the paper, each over its WRN-40-4."""
+    """Draw times of this machine and of the paper, relative to WRN-40-4."""
     from matplotlib.figure import Figure
 
     base = next(row for row in rows if row["network"] == "WRN-40-4")
     figure = Figure(figsize=(6.4, 3), layout="constrained")
     axes = figure.subplots()
     for key, label, shift in (
-        ("ms", "here", -0.2),
+        ("ms", "this machine", -0.2),
         ("paper_ms", "the paper's Titan X", 0.2),
     ):
         bars = axes.barh(
@@ -102,9 +109,9 @@ def draw(rows, path):
         )
         axes.bar_label(bars, fmt=" %.1f")
     axes.set_yticks(range(len(rows)), [row["network"] for row in rows])
-    axes.margins(x=0.1)  # for the last label
+    axes.margins(x=0.1)  # room for the longest bar's label
     axes.invert_yaxis()
-    axes.set_xlabel("time of a training step over that of WRN-40-4")
+    axes.set_xlabel("time of a train step relative to WRN-40-4")
     axes.legend()
     figure.savefig(path, dpi=150)
 

@@ -1,6 +1,6 @@
-"""How fast is an exported network, and how large?
+"""Measure the speed and size of exported networks.
 
-WRN-16-4 on uint8 images of 32 x 32, one at a time and 64 at once.
+Runs WRN-16-4 on uint8 images of 32 x 32 pixels, in batches of 1 and of 64.
 """
 
 import os
@@ -15,38 +15,38 @@ DEPTH, WIDTH = 16, 4
 BATCHES = (1, 64)
 
 
-def keras(model, normalise):
-    """A function from images to probabilities, and its size in bytes."""
+def keras(model):
+    """A function from images to probabilities, and the size in bytes."""
     from keras import ops
 
     def predict(images):
-        return ops.softmax(model.predict_on_batch(normalise(images)))
+        return ops.softmax(model.predict_on_batch(model.card.normalize(images)))
 
     return predict, model.count_params() * 4
 
 
-def saved_model(model, normalise, folder):
+def saved_model(model, folder):
     import tensorflow as tf
 
-    from keras_dropblock import exporting
+    from keras_dropblock import exports
 
-    path = exporting.export(model, folder / "saved_model", normalise)
+    path = exports.export(model, folder / "saved_model")
     loaded = tf.saved_model.load(str(path))
     size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
 
     def predict(images):
         return loaded.serve_uint8(tf.constant(images)).numpy()
 
-    predict.loaded = loaded  # else its variables are gone
+    predict.loaded = loaded  # keeps the variables alive
     return predict, size
 
 
-def onnx(model, normalise, folder):
+def onnx(model, folder):
     import onnxruntime
 
-    from keras_dropblock import exporting
+    from keras_dropblock import exports
 
-    path = exporting.export_onnx(model, folder, normalise)
+    path = exports.export_onnx(model, folder)
     session = onnxruntime.InferenceSession(
         path, providers=["CPUExecutionProvider"]
     )
@@ -56,23 +56,25 @@ def onnx(model, normalise, folder):
     )
 
 
-def litert(model, normalise, folder):
-    from keras_dropblock import exporting
+def litert(model, folder):
+    from keras_dropblock import exports
 
-    return _litert(exporting.export_litert(model, folder, normalise))
+    return _litert(exports.export_litert(model, folder))
 
 
-def litert_int8(model, normalise, folder):
+def litert_int8(model, folder):
     import numpy as np
 
-    from keras_dropblock import exporting
+    from keras_dropblock import exports
 
-    # Weights are random, and so are labels: only time is measured here.
+    # Only time is measured, so random weights and constant labels suffice.
     images = np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3), "uint8")
-    result = exporting.export_litert_int8(
-        *(model, folder, normalise, images),
+    result = exports.export_litert_int8(
+        model,
+        folder,
+        images,
         (images, np.zeros(len(images), int)),
-        most_lost=1.0,
+        max_metric_drop=1.0,
     )
     return _litert(result.path)
 
@@ -89,22 +91,25 @@ EXPORTERS = {
     "SavedModel": saved_model,
     "ONNX Runtime": onnx,
     "LiteRT": litert,
-    "LiteRT, 8 bits": litert_int8,
+    "LiteRT, int8": litert_int8,
 }
 
 
 def measure(seconds):
     import numpy as np
 
-    import keras_dropblock
-    from keras_dropblock import data
+    from keras_dropblock import data, hub, models
 
-    model = keras_dropblock.models.WRN(DEPTH, WIDTH)
-    normalise = data.Normalise(*data.normalise.published("cifar10"))
-    made = {"Keras": keras(model, normalise)}
+    model = models.WRN(DEPTH, WIDTH)
+    model.card = hub.Card(
+        "inference",
+        data.Preprocessing((32, 32), *data.published_statistics("cifar10")),
+        (),
+    )
+    made = {"Keras": keras(model)}
     with tempfile.TemporaryDirectory() as folder:
         for name, exporter in EXPORTERS.items():
-            made[name] = exporter(model, normalise, pathlib.Path(folder))
+            made[name] = exporter(model, pathlib.Path(folder))
         rows = []
         for batch in BATCHES:
             rng = np.random.default_rng(0)
@@ -129,12 +134,16 @@ def measure(seconds):
 
 
 def show(rows):
-    table = [["format", "batch", "ms", "images/s", "of Keras's time", "MB"]]
+    table = [
+        ["format", "batch", "ms", "images/s", "time relative to Keras", "MB"]
+    ]
     for row in rows:
         for name, ms in row["ms"].items():
             table.append(
                 [
-                    *(name, f"{row['batch']}", f"{ms:.1f}"),
+                    name,
+                    f"{row['batch']}",
+                    f"{ms:.1f}",
                     f"{row['batch'] / ms * 1e3:.0f}",
                     f"{ms / row['ms']['Keras']:.2f}",
                     f"{row['bytes'][name] / 1e6:.1f}",

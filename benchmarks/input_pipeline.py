@@ -1,7 +1,8 @@
-"""How many images a second does the training input give?
+"""Measure the images per second of training input pipelines.
 
-32 x 32 images, padded, cropped and mirrored each by itself, as for CIFAR;
-and photographs of ImageNet's usual size, decoded, cropped and resized.
+Two kinds of input: 32 x 32 images that are individually padded, cropped and
+flipped, as for CIFAR; and photographs of ImageNet's usual size that are
+decoded, cropped and resized.
 """
 
 from absl import app
@@ -13,7 +14,7 @@ PHOTOGRAPH, SIZE = (375, 500), 224  # height and width, side
 
 
 def small_images(batches):
-    """Functions that make so many batches of 32 x 32 images each."""
+    """Functions that each make `batches` batches of 32 x 32 images."""
     import numpy as np
 
     from keras_dropblock import data
@@ -21,9 +22,15 @@ def small_images(batches):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (10_000, 32, 32, 3), "uint8")
     labels = rng.integers(0, 10, len(images))
-    normalise = data.Normalise(*data.normalise.published("cifar10"))
+    preprocessing = data.Preprocessing(
+        (32, 32), *data.published_statistics("cifar10")
+    )
     ours = data.ArrayBatches(
-        *(images, labels, 10, BATCH, normalise),
+        images,
+        labels,
+        batch_size=BATCH,
+        preprocessing=preprocessing,
+        targets=np.eye(10, dtype="float32").__getitem__,
         training=True,
         augmentation={"pad": 4, "flip": True},
     )
@@ -33,8 +40,8 @@ def small_images(batches):
             ours[i]
 
     peers = {
-        "tf.data map": map_with_tensorflow(normalise),
-        "Keras layers": map_with_keras(normalise),
+        "tf.data map": map_with_tensorflow(preprocessing.normalize),
+        "Keras layers": map_with_keras(preprocessing.normalize),
     }
     return {
         "ours": make_ours,
@@ -45,8 +52,8 @@ def small_images(batches):
     }
 
 
-def map_with_tensorflow(normalise):
-    """Pad, crop and mirror one image, as most TensorFlow code does."""
+def map_with_tensorflow(normalize):
+    """Pad, crop and flip one image, as most TensorFlow code does."""
     import tensorflow as tf
 
     def augment(image, label):
@@ -54,13 +61,13 @@ def map_with_tensorflow(normalise):
         image = tf.pad(image, pads, mode="REFLECT")
         image = tf.image.random_crop(image, (32, 32, 3))
         image = tf.image.random_flip_left_right(image)
-        return normalise(tf.cast(image, "float32")), tf.one_hot(label, 10)
+        return normalize(tf.cast(image, "float32")), tf.one_hot(label, 10)
 
     return augment
 
 
-def map_with_keras(normalise):
-    """The same with Keras's layers, which crop a batch at one place."""
+def map_with_keras(normalize):
+    """The same with Keras's layers, which use one crop for a whole batch."""
     import keras
     import tensorflow as tf
 
@@ -71,13 +78,13 @@ def map_with_keras(normalise):
         pads = [(4, 4), (4, 4), (0, 0)]
         image = tf.pad(tf.cast(image, "float32"), pads, mode="REFLECT")
         image = flip(crop(image, training=True), training=True)
-        return normalise(image), tf.one_hot(label, 10)
+        return normalize(image), tf.one_hot(label, 10)
 
     return augment
 
 
 def taker(images, labels, augment, batches):
-    """Function that takes so many batches from a `tf.data` pipeline."""
+    """A function that takes `batches` batches from a `tf.data` pipeline."""
     import tensorflow as tf
 
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
@@ -93,20 +100,20 @@ def taker(images, labels, augment, batches):
 
 
 def photographs(count):
-    """Functions that decode and crop so many photographs each."""
+    """Functions that each decode and crop `count` photographs."""
     import numpy as np
     import tensorflow as tf
 
     from keras_dropblock.data.images import resized_crop_flip
 
-    # Noise on a coarse grid, enlarged: files of about 100 kB, as ImageNet's.
+    # Enlarged coarse noise gives files of about 100 kB, as in ImageNet.
     coarse = np.random.default_rng(0).integers(0, 256, (16, 94, 125, 3))
     smooth = tf.image.resize(coarse, PHOTOGRAPH, "bicubic")
     smooth = tf.cast(tf.clip_by_value(smooth, 0, 255), "uint8")
     files = tf.stack([tf.io.encode_jpeg(image) for image in smooth])
 
     def whole(encoded, i):
-        """Decode all of it, then crop: what most code does."""
+        """Decode the whole image, then crop it, as most code does."""
         image = tf.io.decode_jpeg(encoded, channels=3)
         begin, size, _ = tf.image.sample_distorted_bounding_box(
             tf.shape(image),
@@ -159,7 +166,7 @@ def measure(seconds):
 
 
 def show(rows):
-    table = [["images", "pipeline", "images/s", "ours over it"]]
+    table = [["images", "pipeline", "images/s", "speedup of ours"]]
     for row in rows:
         rates = row["images_per_second"]
         for name, rate in rates.items():

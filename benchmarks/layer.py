@@ -1,6 +1,7 @@
-"""What does DropBlock cost, next to Dropout and to its textbook form?
+"""Time DropBlock against Dropout and a textbook implementation.
 
-Forward and backward through one layer, by mode of compilation.
+Measures the forward and backward pass of one layer, in several modes of
+compilation.
 """
 
 import json
@@ -25,37 +26,42 @@ MODES = {
 KEEP_PROB, BLOCK_SIZE = 0.9, 7
 
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "bfloat16: JAX alone."
+    "dtype", "float32", ["float32", "bfloat16"], "bfloat16 is only for JAX."
 )
 _ACCELERATOR = flags.DEFINE_bool(
-    "accelerator", False, "Measure JAX on its accelerator, nothing else."
+    "accelerator", False, "Measure only JAX, on its accelerator."
 )
 _BACKEND = flags.DEFINE_enum(
-    "backend", None, measuring.BACKENDS, "Of the process that measures."
+    "backend",
+    None,
+    measuring.BACKENDS,
+    "Internal: backend of the process that measures.",
 )
 
 
 def layers():
-    """The layers to compare, by name, and why some are left out."""
+    """The layers to compare, and the reasons for skipped ones, by name."""
     import keras
 
     import keras_dropblock
 
     result = {
-        # With a rate of 0 it returns its input.
+        # Dropout with a rate of 0 returns its input.
         "identity": keras.layers.Dropout(0.0),
         "Dropout": keras.layers.Dropout(1 - KEEP_PROB, seed=1),
         "SpatialDropout2D": keras.layers.SpatialDropout2D(
             1 - KEEP_PROB, seed=1
         ),
         "textbook": textbook(),
-        "ours": keras_dropblock.DropBlock2D(KEEP_PROB, BLOCK_SIZE, seed=1),
+        "ours": keras_dropblock.DropBlock2D(
+            keep_prob=KEEP_PROB, block_size=BLOCK_SIZE, seed=1
+        ),
     }
     try:
         import keras_cv
 
         result["KerasCV"] = keras_cv.layers.DropBlock2D(
-            1 - KEEP_PROB, BLOCK_SIZE, seed=1
+            keep_prob=1 - KEEP_PROB, block_size=BLOCK_SIZE, seed=1
         )
     except ImportError as error:
         return result, {"KerasCV": f"not installed: {error}"}
@@ -63,7 +69,7 @@ def layers():
 
 
 def textbook():
-    """DropBlock as the paper writes it down, and most code has it."""
+    """DropBlock as in the paper's algorithm and in most implementations."""
     import keras
     import numpy as np
     from keras import ops
@@ -153,7 +159,7 @@ def step(mode, layer, x, upstream):
 
 
 def measure(mode, shape, seconds):
-    """One row: medians of each layer, in milliseconds."""
+    """One row of results: the median time of each layer, in milliseconds."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -188,7 +194,7 @@ def measure(mode, shape, seconds):
 
 
 def device():
-    """The kind of device that is measured on."""
+    """The type of device that runs the benchmark."""
     if os.environ["KERAS_BACKEND"] != "jax":
         return "cpu"
     import jax
@@ -197,7 +203,7 @@ def device():
 
 
 def reason(error):
-    """The line of an error that says what is wrong, without Keras's frame."""
+    """The cause of an error in one line, without the text that Keras adds."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     text = re.sub(r"Exception encountered when calling .*\s+", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -206,7 +212,7 @@ def reason(error):
 
 
 def show(rows):
-    """The table, and why a cell is empty."""
+    """The table, and the reasons for empty cells."""
     others = ("identity", "SpatialDropout2D", "KerasCV", "textbook", "ours")
     table = [["mode", "feature map", "Dropout, ms", *others, "textbook / ours"]]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Timing side by side, the machine it was done on, and the results file."""
+"""Time functions side by side, and record machine and results."""
 
 import datetime
 import json
@@ -17,33 +17,43 @@ from absl import flags
 HERE = pathlib.Path(__file__).parent
 BACKENDS = ("tensorflow", "jax", "torch")
 PACKAGES = (
-    *("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"),
-    *("onnxruntime", "ai-edge-litert", "keras-cv"),
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "torch",
+    "numpy",
+    "onnxruntime",
+    "ai-edge-litert",
+    "keras-cv",
 )
 
 HERE_NOW = flags.DEFINE_bool(
     "here", False, "Measure in this process and print JSON."
 )
 ONLY = flags.DEFINE_list("only", list(BACKENDS), "Backends to measure.")
-QUICK = flags.DEFINE_bool("quick", False, "A small part, to see that it runs.")
+QUICK = flags.DEFINE_bool(
+    "quick", False, "Measure a small part, to check that the benchmark runs."
+)
 RESULTS = flags.DEFINE_string(
-    "results", None, "File to write to; results/<machine>.json if not given."
+    "results", None, "File to write. Default: results/<machine>.json."
 )
 
 
 def interleave(functions, seconds, most_rounds=50):
-    """Time functions in turn, so that what slows the machine slows them all.
+    """Time functions in turn, so that other load affects all of them alike.
 
-    Each is called once before, to compile and to warm caches.
+    Each function is called once before the first round, to compile it and to
+    warm up caches.
 
     Args:
-        functions: dict from name to a function without arguments that
-            returns when its work is done.
-        seconds: time to spend on the rounds, about.
-        most_rounds: at most so many; at least three are made.
+        functions: dict from name to a function without arguments that returns
+            when its work is done.
+        seconds: approximate time for all rounds.
+        most_rounds: maximum number of rounds. The minimum is 3.
 
     Returns:
-        Dict from name to a list of seconds, one for each round.
+        A dict from name to a list of seconds, one for each round.
     """
     times = {name: [] for name in functions}
     for function in functions.values():
@@ -62,7 +72,7 @@ def interleave(functions, seconds, most_rounds=50):
 
 
 def medians(times):
-    """Median of each function's rounds, in milliseconds."""
+    """Median time of each function, in milliseconds."""
     return {
         name: round(statistics.median(values) * 1e3, 4)
         for name, values in times.items()
@@ -70,28 +80,28 @@ def medians(times):
 
 
 def machine(device):
-    """A name for this kind of machine that tells nothing else about it."""
+    """A name for this type of machine, without its host name."""
     device = re.sub(r"\W+", "_", device).lower()
     return f"{os.cpu_count()}-core-{platform.machine()}-{device}"
 
 
 def record():
-    """What a number must come with: hardware, versions, commit and date."""
-    from keras_dropblock import versions
+    """What is stored with each result: hardware, versions, commit, date."""
+    from keras_dropblock.runs import versions
 
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory_gb": round(pages / 2**30),
         "versions": versions.of(PACKAGES),
-        # Not results/, which the benchmark before this one has changed.
+        # Without results/, which a previous benchmark may have changed.
         "commit": versions.commit(*HERE.glob("*.py")),
         "date": datetime.date.today().isoformat(),
     }
 
 
 def _processor():
-    """The processor's name, where the system tells it."""
+    """Name of the processor, or of its architecture if that is unknown."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -101,16 +111,16 @@ def _processor():
 
 
 def results_path(machine_name):
-    """The results file of a machine, or the one that a flag names."""
+    """The results file of a machine, or the file given by the flag."""
     default = HERE / "results" / f"{machine_name}.json"
     return pathlib.Path(RESULTS.value or default)
 
 
 def save(benchmark, rows, device="cpu"):
-    """Put the rows of one benchmark into this machine's results file.
+    """Write the rows of one benchmark into this machine's results file.
 
     Returns:
-        Path of that file; None for a quick run, which is no result.
+        Path of the file. None for a quick run, whose numbers are not saved.
     """
     if QUICK.value:
         return None
@@ -123,11 +133,11 @@ def save(benchmark, rows, device="cpu"):
 
 
 def markdown(table):
-    """A table as Markdown, numbers to the right, wide enough to read as is.
+    """A Markdown table with aligned columns, numbers to the right.
 
     Args:
-        table: rows of cells, the first with the headings. Cells are text,
-            or numbers that are text already.
+        table: list of rows. Each is a list of strings; the first has the
+            headings.
     """
     widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
     numeric = [
@@ -151,16 +161,16 @@ def markdown(table):
 
 
 def run_on_tensorflow(benchmark, measure, show):
-    """The main function of a benchmark that one process can measure.
+    """The main function of a benchmark that needs only one process.
 
     Args:
-        benchmark: its name, that of the script.
+        benchmark: name of the benchmark and of its script.
         measure: function without arguments that returns rows.
         show: function from rows to text.
 
     Returns:
-        The rows, and the path of the file they went to, None for a quick
-        run; None in the process that measures.
+        A tuple of the rows and the path of the results file, which is None
+        for a quick run. Only None in the process that measures.
     """
     if HERE_NOW.value:
         print(json.dumps(measure()))
@@ -176,13 +186,20 @@ def run_on_tensorflow(benchmark, measure, show):
 
 
 def in_process(script, *arguments, on_cpu=True, **environment):
-    """Run a script of this folder in a process of its own, on the CPU alone.
+    """Run a script of this folder in a new process.
 
-    A backend is chosen when Keras is imported, and memory is counted by
-    process. The script must print JSON as its last line.
+    A new process is needed because the backend is chosen when Keras is
+    imported, and because memory is measured per process. The script must
+    print JSON as its last line.
+
+    Args:
+        script: name of the script.
+        *arguments: its command-line arguments.
+        on_cpu: whether to hide all accelerators.
+        **environment: further environment variables.
 
     Returns:
-        What that line holds.
+        The parsed JSON.
     """
     process = subprocess.run(
         [sys.executable, str(HERE / script), *arguments],
@@ -194,7 +211,7 @@ def in_process(script, *arguments, on_cpu=True, **environment):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-# Plain PyTorch is on the CPU by itself.
+# Plain PyTorch uses the CPU by default.
 _CPU = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "JAX_PLATFORMS": "cpu",
@@ -214,10 +231,9 @@ def _environment(additions, on_cpu=True):
 
 
 class Worker:
-    """A process that works on the CPU when told to, so that several take turns.
+    """A CPU process that works only during its turn.
 
-    The other side calls `answer` once for each turn. Its first answer comes
-    by itself, when it is ready.
+    The script calls `answer` once when it is ready, and then after each turn.
     """
 
     def __init__(self, script, *arguments, **environment):
@@ -231,13 +247,13 @@ class Worker:
         self.ready = self._read()
 
     def turn(self):
-        """Let it work; returns its answer when it is done."""
+        """Run one turn and return the answer of the process."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return self._read()
 
     def close(self):
-        """End it; returns its last answer."""
+        """End the process and return its last answer."""
         self._process.stdin.close()
         last = self._read()
         self._process.wait()
@@ -247,19 +263,25 @@ class Worker:
         for line in self._process.stdout:
             if line.startswith(_ANSWER):
                 return json.loads(line.removeprefix(_ANSWER))
-        raise RuntimeError(f"{self._process.args[1:]} ended too early.")
+        raise RuntimeError(
+            f"{self._process.args[1:]} ended before it answered."
+        )
 
 
 _ANSWER = "answer: "
 
 
 def answer(value):
-    """In a worker: answer, then wait; whether there is another turn."""
+    """Called by a worker: answer, then wait for the next turn.
+
+    Returns:
+        Whether there is another turn.
+    """
     print(_ANSWER + json.dumps(value), flush=True)
     return bool(sys.stdin.readline())
 
 
 def peak_memory_mb():
-    """The most memory that this process has had, in MiB."""
+    """Peak memory of this process, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

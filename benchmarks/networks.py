@@ -1,28 +1,30 @@
-"""Networks as the training command makes and compiles them."""
+"""Networks, built and compiled as by the training command."""
 
-STEPS_PER_EPOCH = 391  # CIFAR's, in batches of 128
+STEPS_PER_EPOCH = 391  # CIFAR in batches of 128: ceil(50,000 / 128)
 
 
 def compiled(notation, **recipe):
-    """A network for images of 32 x 32, ready for `fit`.
+    """A compiled network for images of 32 x 32 pixels.
+
+    The learning rate is constant.
 
     Args:
-        notation: the paper's, as in a recipe's `model`.
-        **recipe: further keys of a recipe; the rest is the paper's. The
-            learning rate stays.
+        notation: name of the network, as in the key `model` of a recipe.
+        **recipe: further keys of a recipe. Missing keys have their defaults.
     """
-    from keras_dropblock import assembly
-    from keras_dropblock.recipes import Recipe
+    from keras_dropblock import models
+    from keras_dropblock.training import plan
+    from keras_dropblock.training.recipe import Recipe
 
     recipe = Recipe(model=notation, learning_rate_drops=(), **recipe)
-    with assembly.policy(recipe.dtype):
-        model = assembly.build(recipe, (32, 32, 3), 10)
-        assembly.compile_model(model, recipe, STEPS_PER_EPOCH)
+    with plan.policy(recipe.dtype):
+        model = models.from_notation(notation, **recipe.network_options)
+        plan.compile_model(model, recipe, STEPS_PER_EPOCH)
     return model
 
 
 def batch(size):
-    """Random images and labels, these one-hot; float32."""
+    """Random float32 images and one-hot float32 labels."""
     import numpy as np
 
     rng = np.random.default_rng(0)

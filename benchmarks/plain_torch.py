@@ -1,4 +1,4 @@
-"""A Wide ResNet in plain PyTorch, as its users write it: to compare with."""
+"""A Wide ResNet in plain PyTorch, written as usual, for comparison."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ def conv(inputs, outputs, kernel, stride=1):
 
 
 class Block(nn.Module):
-    """B(3,3), whose 1x1 shortcut reads the tensor after BN and ReLU."""
+    """A block B(3,3). A 1x1 shortcut reads the tensor after BN and ReLU."""
 
     def __init__(self, inputs, outputs, stride):
         super().__init__()
@@ -49,9 +49,9 @@ def wrn(depth, width, num_classes=10):
 
 
 def training_step(model, images, labels, channels_last):
-    """A function without arguments that takes one step of SGD."""
+    """A function without arguments that runs one step of SGD."""
     images, labels = torch.from_numpy(images), torch.from_numpy(labels)
-    # As Torch wants it, and no copy: (images, channels, height, width).
+    # Torch needs (images, channels, height, width). `permute` does not copy.
     images = images.permute(0, 3, 1, 2)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Write the README's tables from a results file, this machine's by default.
+"""Write a results file, by default this machine's, into the README's tables.
 
 python benchmarks/tables.py [--results=FILE]
 """
@@ -14,23 +14,31 @@ import inference
 import input_pipeline
 import layer
 import measuring
+import serving
 import train_step
 from keras_dropblock import files
 
 BENCHMARKS = {
     module.__name__: module
-    for module in (layer, train_step, efficiency, input_pipeline, inference)
+    for module in (
+        layer,
+        train_step,
+        efficiency,
+        input_pipeline,
+        inference,
+        serving,
+    )
 }
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
 def text(benchmark, result, path):
-    """What stands in the README between the marks of a benchmark.
+    """The README's section on a benchmark, between its marks.
 
     Args:
-        benchmark: its name.
-        result: what the results file has of it.
-        path: of that file, absolute.
+        benchmark: name of the benchmark.
+        result: its entry in the results file.
+        path: absolute path of the results file.
     """
     packages = result["versions"].items()
     versions = ", ".join(f"{name} {version}" for name, version in packages)
@@ -44,8 +52,8 @@ def text(benchmark, result, path):
         f"{chart}{BENCHMARKS[benchmark].show(result['rows'])}\n"
         f"*[{path.stem}]({_link(path)}): {result['processor']}, "
         f"{result['memory_gb']} GB, {result['date']}; {versions}; commit "
-        f"{result.get('commit') or 'unknown'}. Medians of {count} rounds, in "
-        "turn.*\n"
+        f"{result.get('commit') or 'unknown'}. Medians of {count} rounds, "
+        "measured in turn.*\n"
     )
 
 
@@ -59,7 +67,8 @@ def main(_):
     for benchmark, result in results.items():
         if benchmark in BENCHMARKS:
             files.write_between(
-                *(README, f"benchmarks:{benchmark}"),
+                README,
+                f"benchmarks:{benchmark}",
                 text(benchmark, result, path),
             )
 

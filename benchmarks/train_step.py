@@ -1,7 +1,7 @@
-"""What does a training step cost: with DropBlock, and next to plain PyTorch?
+"""Time a train step with and without DropBlock, and against plain PyTorch.
 
-WRN-16-4 on batches of 64 images. One process for each network, which take
-one step in turn.
+Trains WRN-16-4 on batches of 64 images. Each network has its own process, and
+the processes run one step each in turn.
 """
 
 import os
@@ -16,7 +16,7 @@ import networks
 START = time.perf_counter()
 DEPTH, WIDTH, BATCH = 16, 4, 64
 DROPBLOCK = {"keep_prob": 0.9, "block_size": 7}
-# Mode, backend, further environment.
+# (mode, backend, further environment variables)
 MODES = (
     ("TF graph", "tensorflow", {}),
     ("TF graph, ops in turn", "tensorflow", {"TF_NUM_INTEROP_THREADS": "1"}),
@@ -33,12 +33,15 @@ _WORKER = flags.DEFINE_enum(
     "worker",
     None,
     [*KERAS, *PLAIN.values()],
-    "Of the process that trains.",
+    "Internal: what this process trains.",
 )
 
 
 class Steps:
-    """Counts a worker's steps and answers for them; made after imports."""
+    """Counts a worker's steps and answers after each one.
+
+    Create it after the imports, since it measures their time.
+    """
 
     def __init__(self):
         self.imported = time.perf_counter()
@@ -47,7 +50,7 @@ class Steps:
         self.scheduler_ms = []
 
     def done(self):
-        """Answer for a step. Returns when there is to be another."""
+        """Answer after a step. Returns when the next one should start."""
         now = time.perf_counter()
         self.count += 1
         first = {
@@ -59,17 +62,17 @@ class Steps:
                 {
                     "before_mb": self.before_mb,
                     "peak_mb": measuring.peak_memory_mb(),
-                    # The first comes from where fit begins.
+                    # Without the first, which includes the start of `fit`.
                     "scheduler_ms": self.scheduler_ms[1:6],
                 }
             )
-            os._exit(0)  # from inside of `fit`
+            os._exit(0)  # `fit` is still running
 
 
 def train_keras(dropblock):
     import keras
 
-    # Before the clock starts.
+    # Import it before the clock starts.
     import keras_dropblock  # noqa: F401
 
     steps = Steps()
@@ -97,7 +100,7 @@ def train_keras(dropblock):
 
 
 def timed_scheduler(milliseconds):
-    """A KeepProbScheduler that notes what it takes before each step."""
+    """A `KeepProbScheduler` that records its own time before each step."""
     import keras_dropblock
 
     class Timed(keras_dropblock.KeepProbScheduler):
@@ -106,8 +109,8 @@ def timed_scheduler(milliseconds):
             super().on_train_batch_begin(batch, logs)
             milliseconds.append((time.perf_counter() - before) * 1e3)
 
-    # keep_prob moves in each of the first six steps, then rests: a real run
-    # moves it in a thousand of its steps.
+    # keep_prob changes in each of the first six steps and then stays constant.
+    # In a real run it changes in about a thousand of all steps.
     return Timed(lambda progress: 0.9 + 0.1 * progress, total_steps=6)
 
 
@@ -125,7 +128,7 @@ def train_torch(channels_last):
 
 
 def measure(seconds):
-    """Rows, one for each network."""
+    """The rows of results, one for each network."""
     workers = {}
     for name, worker in PLAIN.items():
         workers[name] = start(worker)
@@ -165,14 +168,19 @@ def show(rows):
     best = min(row["ms"] for row in rows if row["network"] in PLAIN)
     networks = [
         [
-            *("network", "ms a step", "images/s", "of plain PyTorch's"),
-            *("first step, s", "peak memory, MB"),
+            "network",
+            "ms per step",
+            "images/s",
+            "relative to plain PyTorch",
+            "first step, s",
+            "peak memory, MB",
         ]
     ]
     for row in rows:
         networks.append(
             [
-                *(row["network"], f"{row['ms']:.0f}"),
+                row["network"],
+                f"{row['ms']:.0f}",
                 f"{BATCH / row['ms'] * 1e3:.1f}",
                 f"{best / row['ms']:.2f}",
                 f"{row['first_step_s']:.1f}",
@@ -181,8 +189,11 @@ def show(rows):
         )
     dropblock = [
         [
-            *("DropBlock, over without", "time", "peak memory"),
-            *("that above the libraries'", "scheduler"),
+            "with / without DropBlock",
+            "time",
+            "peak memory",
+            "memory without libraries",
+            "scheduler",
         ]
     ]
     for mode, *_ in MODES:
@@ -202,7 +213,7 @@ def show(rows):
 
 
 def _above(row):
-    """Peak memory without what was there before the network, in MiB."""
+    """Peak memory above that before the network was built, in MiB."""
     return row["peak_mb"] - row["before_mb"]
 
 

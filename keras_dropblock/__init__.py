@@ -1,19 +1,34 @@
 """DropBlock and Wide ResNets for Keras 3."""
 
-from keras_dropblock import layers, models, schedules
+from keras_dropblock import startup  # noqa: F401, I001  (before Keras)
+from keras_dropblock import data, hub, layers, models, schedules, tasks
 from keras_dropblock.callbacks import KeepProbScheduler
+from keras_dropblock.errors import KerasDropBlockError
+from keras_dropblock.exports import export
+from keras_dropblock.hub import list_models, load, predict
 from keras_dropblock.layers import DropBlock1D, DropBlock2D, DropBlock3D
-from keras_dropblock.predicting import predict_images
+from keras_dropblock.training.recipe import Recipe
+from keras_dropblock.training.trainer import evaluate, fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DropBlock1D",
     "DropBlock2D",
     "DropBlock3D",
     "KeepProbScheduler",
+    "KerasDropBlockError",
+    "Recipe",
+    "data",
+    "evaluate",
+    "export",
+    "fit",
+    "hub",
     "layers",
+    "list_models",
+    "load",
     "models",
-    "predict_images",
+    "predict",
     "schedules",
+    "tasks",
 ]

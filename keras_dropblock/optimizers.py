@@ -1,4 +1,4 @@
-"""SGD and weight decay that mean what they mean in Torch and the papers."""
+"""SGD and weight decay as defined in Torch and in the papers."""
 
 import keras
 from keras import ops
@@ -6,25 +6,27 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class SGD(keras.optimizers.SGD):
-    """SGD with momentum that steps as Torch's does when the rate changes.
+    """SGD with momentum that follows Torch when the learning rate changes.
 
-    `v = momentum * v + g`, then `w -= rate * (g + momentum * v)` with
-    `nesterov=True`, or `w -= rate * v`. Keras multiplies the rate into the
-    velocity instead: equal while the rate stays, but after a drop to a fifth
-    it goes on at almost the old speed for tens of steps.
+    The update is `v = momentum * v + g`, then `w -= rate * v` or, with
+    `nesterov=True`, `w -= rate * (g + momentum * v)`. Keras includes the rate
+    in the velocity instead. Both are equal while the rate is constant. When
+    the rate drops to a fifth, however, Keras continues at almost the old
+    speed for tens of steps.
 
     Args:
-        learning_rate, momentum, nesterov, **arguments: those of
-            `keras.optimizers.SGD`. Its `weight_decay` is decoupled, Torch's
-            and the papers' is not: use `couple_weight_decay`.
-        reset_momentum_at: values of `iterations`, ints >= 0, whose step
-            starts from a velocity of 0, as that of a new optimizer does. The
-            Wide ResNet code makes a new one at each drop of the rate: see
-            `drop_steps`.
+        learning_rate, momentum, nesterov, **arguments: see
+            `keras.optimizers.SGD`. Its `weight_decay` is decoupled. For the
+            coupled weight decay of Torch and the papers, use
+            `couple_weight_decay`.
+        reset_momentum_at: values of `iterations`, ints >= 0. Their steps
+            start with a velocity of 0, like the first step of a new
+            optimizer. The Wide ResNet code creates a new optimizer at each
+            drop of the learning rate: see `drop_steps`.
 
     Reference:
         Sutskever et al. 2013, section 2, in the form of Torch's `optim.sgd`
-        with dampening 0, as used by Zagoruyko and Komodakis 2016.
+        with dampening 0, which Zagoruyko and Komodakis 2016 use.
     """
 
     def __init__(
@@ -52,10 +54,10 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, learning_rate * step)
 
     def _kept(self, dtype):
-        """The share of the velocity that goes into this step."""
+        """Factor of the old velocity in this step: the momentum or 0."""
         if not self.reset_momentum_at:
             return self.momentum
-        # A function of the iterations alone, so it survives a resumed run.
+        # It depends only on the iterations, so a resumed run gives the same.
         resets = ops.any(
             ops.equal(self.iterations, list(self.reset_momentum_at))
         )
@@ -69,18 +71,21 @@ class SGD(keras.optimizers.SGD):
 
 
 def couple_weight_decay(model, weight_decay, *, norms=True):
-    """Give every trainable variable the L2 loss of Torch's weight decay.
+    """Add an L2 loss that is equal to Torch's weight decay.
 
     Torch adds `weight_decay * w` to the gradient of each parameter: kernels,
-    biases, and batch normalisation's gamma and beta alike. That is the
-    gradient of `weight_decay / 2 * sum(w^2)`. Keras's `weight_decay` argument
-    is another thing: it shrinks weights past the momentum.
+    biases, and also gamma and beta of batch normalization. This is the
+    gradient of `weight_decay / 2 * sum(w^2)`. The `weight_decay` argument of
+    Keras's optimizers is different: it shrinks the weights directly, without
+    the momentum.
 
     Args:
-        model: a built model; its variables' regularizers are replaced.
-        weight_decay: Torch's, >= 0. The paper's is 5e-4.
-        norms: whether normalisation's gamma and beta decay too. In the code
-            of the DropBlock paper they do not.
+        model: a built model. The regularizers of its trainable variables are
+            replaced.
+        weight_decay: the value for Torch, >= 0. The Wide ResNet paper uses
+            5e-4.
+        norms: whether to apply it to gamma and beta of normalization layers
+            too. The code of the DropBlock paper does not.
     """
     regularizer = (
         keras.regularizers.L2(weight_decay / 2) if weight_decay else None
@@ -91,7 +96,7 @@ def couple_weight_decay(model, weight_decay, *, norms=True):
 
 
 def drop_steps(drops, steps_per_epoch):
-    """The value of `optimizer.iterations` as each of the epochs begins.
+    """Values of `optimizer.iterations` at the beginning of the given epochs.
 
     Args:
         drops: epochs, counted from 1.
@@ -100,44 +105,64 @@ def drop_steps(drops, steps_per_epoch):
     return [(epoch - 1) * steps_per_epoch for epoch in drops]
 
 
-def step_schedule(
-    learning_rate, drops, factor, steps_per_epoch, *, warmup_epochs=0
-):
-    """A learning rate that is multiplied by `factor` as given epochs begin.
+def step_schedule(learning_rate, drops, factor, *, warmup_steps=0):
+    """A learning rate that is multiplied by `factor` at given steps.
 
     Args:
-        learning_rate: of the first epochs.
-        drops: epochs, counted from 1, at whose first step the rate drops. The
-            paper's code drops at 60, 120 and 160: after 59 epochs, not 60.
-        factor: the paper's is 0.2.
-        steps_per_epoch: optimizer steps in an epoch.
-        warmup_epochs: epochs in which the rate rises linearly from 0, step by
-            step.
+        learning_rate: the rate before the first drop.
+        drops: increasing values of `optimizer.iterations`. Each is the first
+            step with the next rate: see `drop_steps`.
+        factor: factor of the rate at each drop; 0.2 in the Wide ResNet paper.
+        warmup_steps: number of steps in which the rate rises linearly from 0.
 
     Returns:
-        A `keras.optimizers.schedules.LearningRateSchedule` of
-        `optimizer.iterations`, so that it survives a resumed run; without
-        drops and warm-up `learning_rate` itself.
+        A `keras.optimizers.schedules.LearningRateSchedule`, which depends
+        only on `optimizer.iterations` and so is the same in a resumed run.
+        Without drops and warm-up, `learning_rate` itself.
     """
     rate = learning_rate
     if drops:
-        # Keras holds a value up to and including its boundary.
+        # In Keras a value still applies at its boundary.
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [step - 1 for step in drop_steps(drops, steps_per_epoch)],
+            [step - 1 for step in drops],
             [learning_rate * factor**i for i in range(len(drops) + 1)],
         )
-    if warmup_epochs:
-        rate = Warmup(rate, warmup_epochs * steps_per_epoch)
-    return rate
+    return Warmup(rate, warmup_steps) if warmup_steps else rate
+
+
+def cosine_schedule(learning_rate, steps, *, warmup_steps=0):
+    """A learning rate that falls along half a cosine to 0.
+
+    Args:
+        learning_rate: the rate at the start, or at the end of the warm-up.
+        steps: optimizer steps of the whole training, including the warm-up.
+        warmup_steps: number of steps in which the rate rises linearly from 0.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+
+    Reference:
+        Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983,
+        equation 5, without restarts.
+    """
+    if not warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,
+        max(steps - warmup_steps, 1),
+        warmup_target=learning_rate,
+        warmup_steps=warmup_steps,
+    )
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises linearly from 0 to that of a schedule.
+    """A schedule whose learning rate first rises linearly from 0.
 
     Args:
-        rate: a number, or a `LearningRateSchedule`.
-        steps: optimizer steps of the rise, int >= 1.
+        rate: the learning rate without warm-up, a number or a
+            `LearningRateSchedule`.
+        steps: optimizer steps of the warm-up, int >= 1.
 
     Reference:
         Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.2.

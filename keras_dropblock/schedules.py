@@ -1,13 +1,13 @@
 """Schedules: progress of training in [0, 1] -> strength of DropBlock in [0, 1].
 
-`keep_prob = 1 - strength * (1 - final_keep_prob)`: strength 0 keeps every
-unit, strength 1 is the layer's own `keep_prob`. A schedule is a plain function
-of a float, so any function or lambda will do.
+`keep_prob = 1 - strength * (1 - final_keep_prob)`. Strength 0 keeps every
+unit. Strength 1 gives the `keep_prob` that the layer was built with. A
+schedule is a function from float to float; you can pass your own.
 
 Reference:
     Ghiasi et al. 2018, https://arxiv.org/abs/1810.12890, section 3.1
-    ("Scheduled DropBlock"): a fixed keep_prob does not work well, a linear
-    decrease of keep_prob over training does.
+    ("Scheduled DropBlock"): a fixed keep_prob does not work well, but a
+    linear decrease of keep_prob over the training does.
 """
 
 import bisect
@@ -15,7 +15,7 @@ import math
 
 
 def constant(progress):
-    """Full strength from the first step: no schedule at all."""
+    """Full strength from the first step, as without a schedule."""
     return 1.0
 
 
@@ -33,18 +33,19 @@ def piecewise_constant(boundaries, values):
     """A schedule that steps from one strength to the next.
 
     Args:
-        boundaries: progress at which each step happens, strictly increasing,
-            each in (0, 1).
+        boundaries: progress at which the strength changes; strictly
+            increasing, each in (0, 1).
         values: strengths in [0, 1], one more than there are boundaries.
-            `values[i]` is in force from `boundaries[i - 1]` (included) to
+            `values[i]` applies from `boundaries[i - 1]` (included) to
             `boundaries[i]` (excluded).
 
     Returns:
         A schedule: a function of progress.
 
     Raises:
-        ValueError: if the boundaries do not increase within (0, 1), a value
-            lies outside [0, 1], or the counts do not fit.
+        ValueError: if the boundaries are not strictly increasing in (0, 1),
+            a value is outside [0, 1], or the numbers of boundaries and values
+            do not match.
 
     Example:
         >>> late = piecewise_constant([0.5], [0.0, 1.0])
@@ -66,13 +67,13 @@ def piecewise_constant(boundaries, values):
         )
     if len(values) != len(boundaries) + 1:
         raise ValueError(
-            "`values` must hold one strength more than `boundaries`. Received: "
+            "`values` must have one more entry than `boundaries`. Received: "
             f"{len(values)} values, {len(boundaries)} boundaries."
         )
     if not all(0.0 <= value <= 1.0 for value in values):
         raise ValueError(
-            "`values` must be strengths in [0, 1]: 0 keeps every unit, 1 is "
-            f"the layer's own keep_prob. Received: values={values}."
+            "`values` must be strengths in [0, 1]: 0 keeps every unit, 1 gives "
+            f"the layer's final keep_prob. Received: values={values}."
         )
 
     def schedule(progress):
@@ -81,5 +82,6 @@ def piecewise_constant(boundaries, values):
     return schedule
 
 
-# What a recipe may name. A piecewise schedule needs numbers: pass it in Python.
+# Schedules that a recipe can name. `piecewise_constant` needs arguments, so it
+# is available only in Python.
 BY_NAME = {"constant": constant, "linear": linear, "cosine": cosine}

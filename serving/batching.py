@@ -1,4 +1,4 @@
-"""Requests that wait together are answered together."""
+"""Compute the requests that are waiting in one batch."""
 
 import asyncio
 import collections
@@ -7,16 +7,17 @@ import numpy as np
 
 
 class Batcher:
-    """Calls a function on the rows of all requests that wait.
+    """Calls a function on the rows of all waiting requests.
 
-    While one batch is computed the next one gathers, so a lone request never
-    waits for company, and under load batches grow by themselves.
+    Requests that arrive while one batch is computed form the next batch. A
+    single request therefore never waits for others, and batches grow with the
+    load.
 
     Args:
-        function: from an array (rows, ...) to a dict of arrays (rows, ...).
-        batch_size: most rows of one call; no request may have more.
+        function: maps an array (rows, ...) to a dict of arrays (rows, ...).
+        batch_size: maximum number of rows of one call and of one request.
         executor: `concurrent.futures.Executor` that calls the function.
-        observe: called with the number of rows of each batch.
+        observe: function that is called with the number of rows of each batch.
     """
 
     def __init__(self, function, batch_size, executor, observe=lambda n: None):
@@ -28,7 +29,7 @@ class Batcher:
         self._worker = None
 
     async def __call__(self, rows):
-        """The function's results for these rows."""
+        """The results of the function for these rows."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((rows, future))
         if self._worker is None or self._worker.done():
@@ -52,11 +53,11 @@ class Batcher:
             first = 0
             for rows, future in requests:
                 part = slice(first, first := first + len(rows))
-                if not future.done():  # else who asked has gone
+                if not future.done():  # done if the client disconnected
                     future.set_result({k: v[part] for k, v in outputs.items()})
 
     def _take(self):
-        """The next requests that fit into one batch, in their order."""
+        """Remove and return the next requests that fit into one batch."""
         taken, count = [], 0
         while self._waiting:
             rows, future = self._waiting[0]

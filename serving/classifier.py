@@ -1,4 +1,4 @@
-"""A SavedModel of `keras-dropblock-export` as a model of KServe."""
+"""Serve a SavedModel of `keras-dropblock-export` as a KServe model."""
 
 import base64
 import binascii
@@ -10,44 +10,56 @@ import numpy as np
 import tensorflow as tf
 from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
-from kserve.protocol.dataplane import DataPlane
 from prometheus_client import Histogram
 
 from batching import Batcher
 
 ROWS = Histogram(
     "classifier_batch_rows",
-    "Images computed together.",
+    "Images per batch.",
     ["signature"],
     buckets=[2**i for i in range(9)],
 )
-# Which signature a tensor of the Open Inference Protocol is for.
+# Default signature for each datatype of the Open Inference Protocol.
 SIGNATURES = {"UINT8": "serve_uint8", "FP32": "serve", "BYTES": "serve_bytes"}
+# TensorFlow Serving's row format and column format.
+_FORMS = ("instances", "inputs")
 
 
 class Classifier(Model):
-    """Answers both protocols from all signatures of a SavedModel.
+    """Serves all signatures of a SavedModel in two protocols.
 
-    TensorFlow Serving's: `instances`, and `signature_name` if another than
-    `serving_default` is meant. The Open Inference Protocol: one input,
-    `images`, whose datatype tells the signature (see `SIGNATURES`) unless the
-    request has a parameter `signature_name`; files are base64 in JSON (KServe
-    0.21 takes no files in the protocol's binary form, other tensors it does).
+    TensorFlow Serving's REST protocol: `instances` in row format or `inputs`
+    in column format, with an optional `signature_name`, by default
+    `serving_default`.
+
+    The Open Inference Protocol: one input, `images`. Its datatype selects the
+    signature (see `SIGNATURES`) unless the request has a parameter
+    `signature_name`. Files are base64 in JSON, and raw bytes in a binary
+    tensor.
 
     Args:
-        name: of the model, in URLs.
-        folder: with versions 1, 2, ... below it; the newest is taken.
-        batch_size: images computed together, and most of one request.
+        name: name of the model in URLs.
+        folder: folder with the versions 1, 2, ... The newest is served.
+        batch_size: maximum number of images of a batch and of a request.
+
+    Attributes:
+        version: version of the SavedModel, as text.
+        definitions: dict from name to `SignatureDef`.
     """
 
     def __init__(self, name, folder, batch_size):
         super().__init__(name)
-        self._served = tf.saved_model.load(str(newest_version(folder)))
-        # One at a time: TensorFlow itself uses all cores.
+        path = newest_version(folder)
+        self.version = path.name
+        self.definitions = _definitions(path)
+        self._served = tf.saved_model.load(str(path))
+        # One thread: TensorFlow itself uses all cores.
         executor = concurrent.futures.ThreadPoolExecutor(1)
         self._signatures = {
             key: Signature(key, function, batch_size, executor)
             for key, function in self._served.signatures.items()
+            if key != "__call__"  # the same as `serve`
         }
         for signature in self._signatures.values():
             signature.warm_up()
@@ -66,30 +78,26 @@ class Classifier(Model):
     async def predict(self, payload, headers=None, response_headers=None):
         if isinstance(payload, InferRequest):
             return await self._infer(payload)
-        if not isinstance(payload, dict) or "instances" not in payload:
+        if not isinstance(payload, dict) or not {*payload} & {*_FORMS}:
             raise InvalidInput(
-                "The body must be a JSON object with `instances`, and its "
-                "content type application/json."
+                "The body must be a JSON object with `instances` or `inputs`, "
+                "and its content type application/json."
             )
         signature = self._signature(
             payload.get("signature_name", "serving_default")
         )
-        outputs = await signature(signature.rows(payload["instances"]))
-        columns = {key: _plain(rows) for key, rows in outputs.items()}
-        if len(columns) == 1:
-            (predictions,) = columns.values()
-        else:
-            predictions = [
-                dict(zip(columns, row, strict=True))
-                for row in zip(*columns.values(), strict=True)
-            ]
-        return {"predictions": predictions}
+        if "instances" in payload:
+            outputs = await signature(signature.rows(payload["instances"]))
+            return {"predictions": _by_row(outputs)}
+        outputs = await signature(signature.column(payload["inputs"]))
+        return {"outputs": _by_column(outputs)}
 
     async def _infer(self, request):
         if len(request.inputs) != 1 or request.inputs[0].name != "images":
             raise InvalidInput("There must be one input, `images`.")
+        # The response repeats the id, so it must be valid UTF-8.
         if any("\ud800" <= c <= "\udfff" for c in request.id or ""):
-            raise InvalidInput("`id` must be a text in UTF-8.")  # it comes back
+            raise InvalidInput("`id` must be a text in UTF-8.")
         (images,) = request.inputs
         signature = self._signature(
             (request.parameters or {}).get(
@@ -98,15 +106,19 @@ class Classifier(Model):
         )
         try:
             rows = images.as_numpy()
-        except Exception as error:  # of KServe's parsing, of many kinds
+        except Exception as error:  # KServe's parsing raises many types
             raise InvalidInput(
-                f"`images` is no tensor of its shape and datatype: {error}"
+                "`images` must have data for its shape and datatype. KServe "
+                f"reports: {error}"
             ) from error
-        outputs = await signature(signature.rows(rows.tolist()))
+        outputs = await signature(signature.tensor(rows))
         return InferResponse(
             response_id=request.id or str(uuid.uuid4()),
             model_name=self.name,
+            model_version=self.version,
             infer_outputs=[_output(*item) for item in outputs.items()],
+            use_binary_outputs=request.use_binary_outputs,
+            requested_outputs=request.request_outputs,
         )
 
     def _signature(self, key):
@@ -116,21 +128,6 @@ class Classifier(Model):
                 f"{', '.join(self._signatures)}. Received: {key!r:.100}."
             )
         return self._signatures[key]
-
-
-class Decoder(DataPlane):
-    """KServe's, but what cannot be decoded is the client's error, not ours."""
-
-    def decode(self, *arguments, **keywords):
-        try:
-            return super().decode(*arguments, **keywords)
-        except InvalidInput:
-            raise
-        except Exception as error:
-            raise InvalidInput(
-                f"The body is no request: {type(error).__name__}: "
-                f"{str(error)[:200]}"
-            ) from error
 
 
 class Signature:
@@ -164,62 +161,95 @@ class Signature:
         return self.spec.dtype.as_numpy_dtype
 
     def rows(self, instances):
-        """Instances of a request as an array; InvalidInput if they are none."""
-        most = self._batcher.batch_size
-        if not isinstance(instances, list) or not 0 < len(instances) <= most:
-            raise InvalidInput(
-                f"There must be 1 to {most} instances, in a list."
-            )
+        """Convert the instances of a request to an array.
+
+        Raises:
+            InvalidInput: if they do not fit the signature.
+        """
+        if not isinstance(instances, list):
+            raise InvalidInput(f"There must be {self._count}, in a list.")
+        self._check_count(instances)
         if self.spec.dtype == tf.string:
             return _files([self._of(instance) for instance in instances])
         try:
             rows = np.asarray([self._of(instance) for instance in instances])
-        except ValueError:  # rows of several lengths
+        except ValueError:  # instances of different shapes
             rows = np.empty(0)
+        return self._numbers(rows)
+
+    def column(self, inputs):
+        """Convert the `inputs` of a request to an array."""
+        return self.rows(self._of(inputs))
+
+    def tensor(self, rows):
+        """Check a tensor of a request. Files may be bytes or base64."""
+        if rows.ndim == 0:
+            raise InvalidInput(f"There must be {self._count}.")
+        self._check_count(rows)
+        if self.spec.dtype != tf.string:
+            return self._numbers(rows)
+        if rows.ndim != 1:
+            raise InvalidInput("Files must be a tensor of one dimension.")
+        if all(isinstance(row, bytes) for row in rows):
+            return rows
+        return _files(rows.tolist())
+
+    @property
+    def _count(self):
+        return f"1 to {self._batcher.batch_size} instances"
+
+    def _check_count(self, rows):
+        if not 0 < len(rows) <= self._batcher.batch_size:
+            raise InvalidInput(f"There must be {self._count}, in a list.")
+
+    def _numbers(self, rows):
+        """Convert an array to the signature's type, or raise InvalidInput."""
         whole = np.issubdtype(self._kind, np.integer)
         if (
             not self.spec.shape.is_compatible_with(rows.shape)
             or rows.dtype.kind not in ("iu" if whole else "iuf")
-            or (whole and not 0 <= rows.min() <= rows.max() <= 255)
+            or (
+                whole
+                and rows.dtype != self._kind
+                and not 0 <= rows.min() <= rows.max() <= 255
+            )
         ):
             kind = "whole numbers from 0 to 255" if whole else "numbers"
             raise InvalidInput(
                 f"Each instance must be {list(self.spec.shape[1:])} {kind}."
             )
         with np.errstate(over="ignore"):
-            rows = rows.astype(self._kind)
-        if not np.isfinite(rows).all():
-            raise InvalidInput("Each number must be finite, as a float32.")
+            rows = rows.astype(self._kind, copy=False)
+        if not whole and not np.isfinite(rows).all():
+            raise InvalidInput("Each number must be finite in float32.")
         return rows
 
     def _of(self, instance):
-        """An instance may name its only input, as TensorFlow Serving has it."""
+        """Unpack {input name: value}, which TensorFlow Serving also accepts."""
         if isinstance(instance, dict) and [*instance] == [self.name]:
             return instance[self.name]
         return instance
 
 
 def _files(instances):
-    """Image files in base64 as an array of bytes."""
+    """Decode image files in base64 to an array of bytes."""
     files = np.empty(len(instances), object)
     for i, instance in enumerate(instances):
         if isinstance(instance, dict) and [*instance] == ["b64"]:
             instance = instance["b64"]
         if not isinstance(instance, str):
-            raise InvalidInput(
-                'Each instance must be {"b64": a file in base64}.'
-            )
+            raise InvalidInput('Each instance must be {"b64": FILE_IN_BASE64}.')
         try:
             files[i] = base64.b64decode(instance, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidInput(
-                f"Instance {i} is no base64: {error}."
+                f"Instance {i} is not valid base64: {error}."
             ) from error
     return files
 
 
 def _name(key):
-    """A single output has no name of its own in the SavedModel."""
+    """The name of an output. The SavedModel calls a single one output_0."""
     return "probabilities" if key == "output_0" else key
 
 
@@ -229,17 +259,39 @@ def _plain(rows):
     return rows.tolist()
 
 
+def _by_row(outputs):
+    columns = {key: _plain(rows) for key, rows in outputs.items()}
+    if len(columns) == 1:
+        (predictions,) = columns.values()
+        return predictions
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _by_column(outputs):
+    columns = {key: _plain(rows) for key, rows in outputs.items()}
+    return [*columns.values()][0] if len(columns) == 1 else columns
+
+
 def _output(name, rows):
-    plain = _plain(rows)
-    if rows.dtype == object:
-        return InferOutput(name, list(rows.shape), "BYTES", plain)
-    output = InferOutput(name, list(rows.shape), "FP32")
-    output.set_data_from_numpy(rows, binary_data=False)
-    return output
+    """Convert an array to KServe's output, for JSON or a binary tensor."""
+    kind = "BYTES" if rows.dtype == object else "FP32"
+    return InferOutput(name, list(rows.shape), kind, rows)
+
+
+def _definitions(path):
+    """The `SignatureDef`s in the file of a SavedModel, by name."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString((path / "saved_model.pb").read_bytes())
+    return content.meta_graphs[0].signature_def
 
 
 def newest_version(folder):
-    """The version that TensorFlow Serving would take."""
+    """Path of the newest version, which TensorFlow Serving would serve."""
     versions = [
         path
         for path in pathlib.Path(folder).glob("*/saved_model.pb")
@@ -247,7 +299,7 @@ def newest_version(folder):
     ]
     if not versions:
         raise SystemExit(
-            f"{folder} must hold a SavedModel in a folder 1, 2, ...: run "
+            f"{folder} must hold a SavedModel in a folder 1, 2, ... Run "
             "keras-dropblock-export first."
         )
     return max(versions, key=lambda path: int(path.parent.name)).parent

@@ -1,6 +1,6 @@
-"""Ask a server for the classes of image files.
+"""Classify image files with a server.
 
-Works with serving/server.py and with TensorFlow Serving alike:
+Works with serving/server.py and with TensorFlow Serving:
 
     python serving/client.py --model=quickstart --labels=LABELS_TXT IMAGE ...
 """
@@ -15,19 +15,20 @@ import urllib.request
 
 
 def classify(url, model, files, timeout=30.0):
-    """Probabilities and status of image files, from one request.
+    """Classify image files in one request.
 
     Args:
-        url: of the server, such as `http://127.0.0.1:8080`.
-        model: its name there.
-        files: contents of JPEG or PNG files, bytes.
-        timeout: seconds.
+        url: URL of the server, such as `http://127.0.0.1:8080`.
+        model: name of the model on the server.
+        files: contents of JPEG or PNG files, as bytes.
+        timeout: timeout in seconds.
 
     Returns:
         A list of dicts with `probabilities` and `status`, one for each file.
 
     Raises:
-        RuntimeError: with the server's reason, if it refuses the request.
+        RuntimeError: if the server rejects the request. The message has the
+            server's reason.
     """
     instances = [{"b64": base64.b64encode(file).decode()} for file in files]
     request = urllib.request.Request(

@@ -1,4 +1,4 @@
-"""How much a stranger may ask of the server."""
+"""Limits on the requests of untrusted clients."""
 
 import asyncio
 import contextlib
@@ -6,20 +6,23 @@ import json
 
 
 class Limits:
-    """An ASGI application around another one that refuses what is too much.
+    """ASGI middleware that rejects requests beyond some limits.
 
-    A request with a body is read whole before it is passed on: at most
-    `requests` times `megabytes` of them wait. A body that a disconnect cuts
-    short is dropped, without an answer. As Python numbers a body of JSON
-    takes up to some twenty times as much. Health and metadata have
-    no body and are never refused. Loading and unloading models by HTTP, which
-    KServe offers to anyone who reaches the port, is.
+    The whole body of a request is read before it is passed on, so bodies take
+    at most `requests` times `megabytes` of memory. Parsed from JSON, a body
+    takes up to about 20 times its size. If the client disconnects, an
+    incomplete body is discarded without an answer.
+
+    Requests for health and metadata have no body and are never rejected.
+    Requests to load or unload models, which KServe accepts from every client,
+    are always rejected.
 
     Args:
         app: the ASGI application.
-        requests: requests with a body at one time; more get 503.
-        megabytes: size of a body; more gets 413.
-        seconds: for a body to arrive; later gets 408.
+        requests: maximum number of concurrent requests with a body. Further
+            ones get status 503.
+        megabytes: maximum size of a body, in MiB. Larger ones get status 413.
+        seconds: maximum time for a body to arrive. Slower ones get status 408.
     """
 
     def __init__(self, app, *, requests, megabytes, seconds):
@@ -37,10 +40,10 @@ class Limits:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
         elif scope["path"].startswith("/v2/repository"):
-            reason = "Models are not loaded by request here."
+            reason = "This server does not load or unload models by request."
             await self._refuse(_parts(receive), send, 403, reason)
         elif self._running >= self._requests:
-            reason = f"{self._requests} requests are at work. Try again."
+            reason = f"{self._requests} requests are in progress. Try again."
             await self._refuse(
                 _parts(receive), send, 503, reason, (b"retry-after", b"1")
             )
@@ -61,7 +64,8 @@ class Limits:
             return
         if body is None:
             most = f"The body must have at most {self._bytes} bytes."
-            # The rest of the same parts: after the last one none would come.
+            # Pass on the same iterator: a new one would wait forever if the
+            # last part has already been read.
             await self._refuse(parts, send, 413, most)
             return
         rest = [{"type": "http.request", "body": body, "more_body": False}]
@@ -72,7 +76,7 @@ class Limits:
         await self._app(scope, replay, send)
 
     async def _read(self, parts):
-        """The whole body, or None if it is too large."""
+        """Read the whole body. Returns None if it is too large."""
         body = bytearray()
         async for part in parts:
             body += part
@@ -81,7 +85,11 @@ class Limits:
         return bytes(body)
 
     async def _refuse(self, parts, send, status, reason, *headers):
-        """Answer once the body is sent, as clients expect, if it soon is."""
+        """Send an error, after reading the rest of the body.
+
+        Clients expect the answer after they have sent the body. Reading stops
+        at a limit of size or time.
+        """
         read = 0
         try:
             async with asyncio.timeout(self._seconds):
@@ -94,19 +102,19 @@ class Limits:
         await _answer(send, status, reason, *headers)
 
 
-# Of the largest allowed body: what is read, and dropped, of a refused one.
+# At most this many times the largest allowed body is read of a rejected one.
 _REFUSED = 4
 
 
 class _Disconnected(Exception):
-    """The client is gone before the end of its body."""
+    """The client disconnected before the end of its body."""
 
 
 async def _parts(receive):
-    """The parts of a body until it ends.
+    """Yield the parts of a body.
 
     Raises:
-        _Disconnected: if the client goes before.
+        _Disconnected: if the client disconnects before the end.
     """
     more = True
     while more:
@@ -127,7 +135,8 @@ async def _answer(send, status, reason, *headers):
             "headers": [
                 (b"content-type", b"application/json"),
                 (b"content-length", length),
-                # What was not read of the body must not pass for a request.
+                # Close, so that the unread rest of the body is not parsed as
+                # the next request.
                 (b"connection", b"close"),
                 *headers,
             ],

@@ -1,9 +1,10 @@
 """Serve an exported SavedModel over HTTP: `make serve`, or see docs/serving.md.
 
-Routes of KServe's model server: `/v1/models/NAME:predict` in TensorFlow
-Serving's format, `/v2/models/NAME/infer` in the Open Inference Protocol,
-health and metadata of both, and `/metrics`. SIGTERM and Ctrl-C stop it after
-the requests at hand.
+`/v1/models/NAME:predict` takes requests in TensorFlow Serving's format, and
+`/v2/models/NAME/infer` in the Open Inference Protocol. Both also serve health
+and metadata, and accept `/versions/N` in the path. `/metrics` has metrics for
+Prometheus. On SIGTERM and Ctrl-C the server finishes the current requests and
+stops.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from kserve.protocol.model_repository_extension import (
 )
 from kserve.protocol.rest.server import RESTServer
 
-from classifier import Classifier, Decoder
+from classifier import Classifier
 from limits import Limits
+from protocol import Decoder, Versions, add_routes
 
 
 def main():
@@ -34,8 +36,9 @@ def main():
     name = flags.name or pathlib.Path(flags.saved_model).name
     models = ModelRepository()
     models.update(Classifier(name, flags.saved_model, flags.batch_size))
-    # KServe's routes, in a server of our own: KServe's listens on every
-    # address, has no limits, and its end is that of an unhandled signal.
+    add_routes(app, models)
+    # Use KServe's routes, but not its server, which listens on all addresses,
+    # has no limits, and exits as if the signal were not handled.
     RESTServer(
         "kserve.model_server:app",
         Decoder(model_registry=models),
@@ -44,7 +47,7 @@ def main():
     ).create_application()
     app.add_exception_handler(RequestValidationError, _no_request)
     limited = Limits(
-        app,
+        Versions(app, models),
         requests=flags.max_requests,
         megabytes=flags.max_megabytes,
         seconds=flags.body_seconds,
@@ -56,13 +59,13 @@ def main():
         port=flags.port,
         lifespan="off",
         access_log=False,
-        log_level="error",  # of a request that is no HTTP it warns
+        log_level="error",  # uvicorn logs a warning for each invalid request
         timeout_graceful_shutdown=flags.grace_seconds,
     )
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Before uvicorn has handlers of its own, and after: it raises the
-        # signal again once it has finished.
+        # This handler is needed before uvicorn installs its own, and at the
+        # end: uvicorn raises the signal again after it has stopped.
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     print(f"Serving {name} on http://{flags.host}:{flags.port}", flush=True)
     server.run()
@@ -70,23 +73,24 @@ def main():
 
 
 async def _no_request(request, error):
-    """An answer that does not repeat the body.
+    """Answer to an invalid body, without repeating it.
 
-    FastAPI's own does. It fails for a body that JSON cannot say, such as NaN
-    or half a character, and is as long as the body else.
+    FastAPI's own answer repeats the body. It fails for a body that cannot be
+    written as JSON, such as NaN or an unpaired surrogate, and can be as long
+    as the body.
     """
     found = "; ".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         for problem in error.errors()[:3]
     )
-    reason = f"The body is no request of the protocol. {found}"[:1000]
-    # In ASCII, since keys of the body may be anything.
+    reason = f"The body does not follow the protocol. {found}"[:1000]
+    # Use ASCII, since keys of the body can contain any characters.
     reason = reason.encode("ascii", "backslashreplace").decode()
     return JSONResponse({"error": reason}, 422)
 
 
 def _is_ours(record):
-    """Strangers' errors are answered, and fill no log."""
+    """Log filter that drops the errors of clients, which get an answer."""
     error = record.exc_info and record.exc_info[1]
     return not isinstance(error, InvalidInput | ModelNotFound)
 
@@ -94,15 +98,15 @@ def _is_ours(record):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--saved_model", required=True, help="folder with versions below it")
-    add("--name", help="of the model in URLs; default: the folder's")
-    add("--host", default="127.0.0.1", help="0.0.0.0 in a container")
+    add("--saved_model", required=True, help="folder with versions 1, 2, ...")
+    add("--name", help="name of the model in URLs; default: the folder's name")
+    add("--host", default="127.0.0.1", help="use 0.0.0.0 in a container")
     add("--port", type=int, default=8080)
-    add("--batch_size", type=int, default=64, help="most images of a request")
-    add("--max_requests", type=int, default=64, help="at one time")
-    add("--max_megabytes", type=float, default=16.0, help="of one request")
-    add("--body_seconds", type=float, default=30.0, help="to send a request")
-    add("--grace_seconds", type=int, default=30, help="to finish requests")
+    add("--batch_size", type=int, default=64, help="max. images of a request")
+    add("--max_requests", type=int, default=64, help="max. requests at a time")
+    add("--max_megabytes", type=float, default=16.0, help="max. MiB of a body")
+    add("--body_seconds", type=float, default=30.0, help="time to send a body")
+    add("--grace_seconds", type=int, default=30, help="time to finish requests")
     return parser.parse_args()
 
 

@@ -1,45 +1,50 @@
-"""What must be true of the cards of a checkout, whatever is published."""
+"""Checks of all published cards in a checkout."""
 
-import json
+import dataclasses
 import re
 
-from keras_dropblock.analysis import pages
-from keras_dropblock.models import cards
-from keras_dropblock.recipes import Recipe
+import pages
+from keras_dropblock import hub
+from keras_dropblock.hub import registry, weights
+from keras_dropblock.training.recipe import Recipe
 
-PICTURES = ("curves.png", "confusion.png", "cam.png")
+AGAIN = "Run python tools/publish.py --refresh"
 
 
 def check_cards(root):
-    """Cards, registry and tables tell the same; weights are the published."""
-    registry = cards.read_registry()
-    folders = sorted(p.parent for p in root.glob("models/*/metrics.json"))
-    assert [folder.name for folder in folders] == sorted(registry)
-    metrics = []
-    for folder in folders:
-        metrics.append(json.loads((folder / "metrics.json").read_text("utf-8")))
-        card = cards.Card.from_folder(folder)
-        assert card == registry[folder.name], (
-            "Run keras-dropblock-publish --refresh"
-        )
-        _check_card(folder, card, metrics[-1])
+    """Check that cards, registry, tables and weights agree."""
+    known = registry.cards()
+    folders = sorted(p.parent for p in root.glob("models/*/card.json"))
+    assert [folder.name for folder in folders] == sorted(known)
+    cards = [hub.Card.from_folder(folder) for folder in folders]
+    for folder, card in zip(folders, cards, strict=True):
+        entry = known[folder.name]
+        assert entry.metrics.items() <= card.metrics.items(), AGAIN
+        assert dataclasses.replace(entry, metrics={}) == (
+            dataclasses.replace(card, metrics={})
+        ), AGAIN
+        _check_card(folder, card)
+    defaults = [(c.network, c.dataset) for c in cards if c.default]
+    assert len(defaults) == len({*defaults})
     for page, prefix in (("models/README.md", ""), ("README.md", "models/")):
-        table = f"<!-- models -->\n\n{pages.table(metrics, prefix)}\n<!-- /mod"
-        assert table in (root / page).read_text("utf-8"), (
-            "Run keras-dropblock-publish --refresh"
-        )
+        table = f"<!-- models -->\n\n{pages.table(cards, prefix)}\n<!-- /mod"
+        assert table in (root / page).read_text("utf-8"), AGAIN
 
 
-def _check_card(folder, card, metrics):
-    assert metrics["name"] == folder.name
+def _check_card(folder, card):
+    metrics = card.metrics
+    assert card.name == folder.name
     recipe = Recipe.from_toml(folder / "recipe.toml")
-    assert recipe == card.recipe and recipe.model == metrics["model"]
+    assert recipe.model == card.network and recipe.task.name() == card.task
+    assert (recipe.mean, recipe.std) == (
+        card.preprocessing.mean,
+        card.preprocessing.std,
+    )
     assert recipe.seed == metrics["weights"]["seed"] == metrics["seeds"][0]
     page = (folder / "README.md").read_text("utf-8")
-    assert page == pages.card_page(metrics, recipe)
-    for picture in PICTURES:
+    assert page == pages.card_page(card, recipe), AGAIN
+    for picture in re.findall(r"!\[[^]]*\]\((\w+\.png)\)", page):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-        assert f"({picture})" in page
     runs = metrics["runs"]
     assert metrics["n"] == len(runs) == len({*metrics["seeds"]})
     assert [run["seed"] for run in runs] == metrics["seeds"]
@@ -49,5 +54,5 @@ def _check_card(folder, card, metrics):
         assert (score["std"] is None) == (len(runs) == 1)
     assert re.fullmatch("[0-9a-f]{40}", metrics["training"]["commit"])
     if metrics["weights"]["url"] is None:
-        path = card.find_weights()
+        path = weights.of_card(card)
         assert path.stat().st_size == metrics["weights"]["bytes"]

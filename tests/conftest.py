@@ -1,4 +1,4 @@
-"""Set-up that must happen before a backend touches its devices."""
+"""Setup that must run before a backend initializes its devices; fixtures."""
 
 import os
 
@@ -11,7 +11,7 @@ from absl import flags
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    # Two logical devices, so that distribution is tested without a GPU.
+    # Two logical devices, so that distribution can be tested without a GPU.
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * 2,
@@ -26,14 +26,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(skip)
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if backend == "torch" and parameters.get("jit_compile"):
-            # torch.compile warns of torch's and Keras's own code, and fails
-            # where a warning is an error.
+            # torch.compile warns about code in torch and Keras. It fails if
+            # warnings are errors.
             item.add_marker(pytest.mark.filterwarnings("ignore"))
 
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
-    """Every test starts from the same seed, policy and names."""
+    """Start every test with the same seed, policy and layer names."""
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
@@ -43,7 +43,7 @@ def fresh_keras():
 
 @pytest.fixture
 def imagenette():
-    """Name of 1,500 + 500 real photographs, or a skip with the reason."""
+    """Name of a data set of 1,500 + 500 photographs; skip if it is missing."""
     tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
     from keras_dropblock.data import tfds
 
@@ -59,15 +59,15 @@ def two_replicas():
     """MirroredStrategy over the two logical devices."""
     return tf.distribute.MirroredStrategy(
         ["CPU:0", "CPU:1"],
-        # The default, collectives, remembers shapes from test to test.
+        # The default uses collectives, which keep shapes from test to test.
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
 
 
 @pytest.fixture(scope="session")
 def npz(tmp_path_factory):
-    """A small data set, as a file: see `runs.write_quadrants`."""
-    from runs import write_quadrants
+    """Path of a file with a small data set: see `write_quadrants`."""
+    from small_runs import write_quadrants
 
     path = tmp_path_factory.mktemp("data") / "quadrants.npz"
     write_quadrants(path)
@@ -76,11 +76,11 @@ def npz(tmp_path_factory):
 
 @pytest.fixture
 def deterministic():
-    """Two runs of the same steps give the same bits."""
+    """Make TensorFlow deterministic: the same steps give the same bits."""
     if keras.backend.backend() != "tensorflow":
         yield
         return
-    # The public module can switch it on, not off again.
+    # The public function can only enable it, not disable it.
     from tensorflow.python.framework import config
 
     config.enable_op_determinism()
@@ -90,15 +90,16 @@ def deterministic():
 
 @pytest.fixture
 def parsed_flags():
-    """Flags have their defaults, until a test sets some by `flagsaver`."""
-    # Not by parsing: of commands that other tests import, some are required.
+    """Flags have their defaults, until a test sets some with `flagsaver`."""
+    # They are not parsed, because other tests import commands that have
+    # required flags.
     flags.FLAGS.mark_as_parsed()
     yield
     flags.FLAGS.unparse_flags()
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print what the fuzz tests counted: each part, and a line a group."""
+    """Print the counts of the fuzz tests: each test, then each group."""
     totals = {}
     for reports in terminalreporter.stats.values():
         for report in reports:

@@ -1,7 +1,8 @@
-"""Bad input by the thousand: changes, limits and counts for the fuzz tests.
+"""Tools for the fuzz tests: changed inputs, limits and counts.
 
-Every case has a number and a seed made of it, so it can be made again. It must
-end in a defined answer or in one of the project's own errors, within its time.
+Each case has a number, from which its seed is made, so it can be repeated. It
+must give a defined answer or one of the project's own errors within a time
+limit.
 """
 
 import collections
@@ -12,17 +13,18 @@ import signal
 import time
 import traceback
 
-# Longest message of an error: what a terminal shows without scrolling.
+# Longest error message that a terminal shows without scrolling.
 MESSAGE = 2000
-_SHOWN = 20  # faults that a failing test lists
+_SHOWN = 20  # faults to list in a failing test
 
 
 def outcome(allowed, function, *arguments):
-    """Name of what a call ends in: "accepted", or an error that is allowed.
+    """Call a function. Returns "accepted" or the name of an allowed error.
 
     Args:
-        allowed: classes of errors. Other people's subclasses of `ValueError`
-            (UnicodeDecodeError, JSONDecodeError) are not allowed with it.
+        allowed: classes of allowed errors. `ValueError` does not include
+            subclasses of other libraries (UnicodeDecodeError,
+            JSONDecodeError).
         function, *arguments: the call.
 
     Raises:
@@ -47,7 +49,7 @@ def outcome(allowed, function, *arguments):
 
 @contextlib.contextmanager
 def time_limit(seconds):
-    """Stop Python code that takes longer; in the main thread alone."""
+    """Raise an error in code that takes too long. Main thread only."""
 
     def stop(number, frame):
         raise AssertionError(f"It takes longer than {seconds} s.")
@@ -62,13 +64,13 @@ def time_limit(seconds):
 
 
 class Group:
-    """Counts the cases of a group, and limits the time of each.
+    """Counts the cases of a group and limits the time of each.
 
     Args:
-        name: of the group, and after a colon that of its part.
-        record: pytest's `record_property`, which takes the line to print.
-        seconds: for one case in this process.
-        megabytes: by which the most memory of the process may grow.
+        name: name of the group, optionally followed by a colon and a part.
+        record: pytest's `record_property`, which gets the line to print.
+        seconds: time limit for one case in this process.
+        megabytes: limit on the growth of this process's peak memory.
     """
 
     def __init__(self, name, record, seconds=20, megabytes=1000):
@@ -84,7 +86,13 @@ class Group:
         self._slowest = 0.0
 
     def case(self, label, allowed, function, *arguments, derived):
-        """Run one case here; `derived` if it is made from valid input."""
+        """Run one case in this process.
+
+        Args:
+            label: text that identifies the case.
+            allowed, function, *arguments: see `outcome`.
+            derived: whether the case is made from valid input.
+        """
         started = time.monotonic()
         try:
             with time_limit(self._seconds):
@@ -102,13 +110,13 @@ class Group:
         self._slowest = max(self._slowest, seconds)
 
     def apart(self, work, *arguments, seconds=60):
-        """Run cases in a process of its own, which they may kill.
+        """Run cases in a separate process, which they may crash.
 
         Args:
-            work: a function of a module that yields once when it is ready and
-                then, for each case, (result, derived, fault or None).
-            *arguments: of that function.
-            seconds: for one case.
+            work: a module-level function that yields once when it is ready
+                and then, for each case, (result, derived, fault or None).
+            *arguments: arguments of that function.
+            seconds: time limit for one case.
         """
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
@@ -152,7 +160,7 @@ class Group:
             process.join()
 
     def close(self, at_least):
-        """Print the counts; fail for faults, or for too few cases."""
+        """Print the counts. Fail if there are faults or too few cases."""
         total = self.outcomes.total()
         results = ", ".join(
             f"{n:,} {k}" for k, n in sorted(self.outcomes.items())
@@ -169,17 +177,17 @@ class Group:
         assert total >= at_least
         assert 3 * self.derived >= total
         assert self.grown <= self._megabytes
-        # Neither all accepted nor all refused: then nothing would be told.
+        # If all or no cases were accepted, the test would show nothing.
         assert 0 < self.outcomes["accepted"] < total
 
 
 def most_memory():
-    """The most memory that this process has had, in MB."""
+    """Peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _send(connection, work, arguments):
-    """Run cases and send what became of each."""
+    """Run cases and send the outcome of each."""
     started = time.monotonic()
     for report in work(*arguments):
         now = time.monotonic()
@@ -189,19 +197,22 @@ def _send(connection, work, arguments):
 
 
 def judged(allowed, function, *arguments):
-    """(result, fault or None) of a call, for `Group.apart`."""
+    """Call a function, for `Group.apart`. Returns (result, fault or None)."""
     try:
         return outcome(allowed, function, *arguments), None
     except AssertionError as fault:
         return "fault", str(fault)
 
 
-# --- examples, and small changes of valid input
+# --- examples, and small changes to valid input
 
 
 def several(examples):
-    """The same examples in every run, and none kept in a database."""
-    from hypothesis import HealthCheck, settings  # not beside the server
+    """Use the same examples in every run, without a database."""
+    from hypothesis import (
+        HealthCheck,
+        settings,
+    )  # not installed with the server
 
     return settings(
         max_examples=examples,
@@ -226,7 +237,7 @@ def damaged(rng, content, places=None):
     Args:
         rng: `numpy.random.Generator`.
         content: bytes, not empty.
-        places: indices where changes begin, or None for all.
+        places: indices at which changes may begin, or None for all.
     """
     content = bytearray(content)
     for _ in range(rng.integers(1, 4)):
@@ -277,30 +288,60 @@ def _odd_integer(rng, content, at):
 
 
 _CHANGES = (
-    *(_cut, _flip, _flip, _replace, _fill, _remove, _repeat, _insert),
+    _cut,
+    _flip,
+    _flip,
+    _replace,
+    _fill,
+    _remove,
+    _repeat,
+    _insert,
     _odd_integer,
 )
 
 
 ODD_VALUES = (
-    *(None, True, False, 0, -1, 1, 3, 1.5, -0.0, 1e308, float("nan")),
-    *(float("inf"), 2**31, 2**63, 2**64, -(10**30), 10**400, "", " ", "0"),
-    *(
-        "x",
-        "é",
-        "\0",
-        "\x7f",
-        "\ud800",
-        "../up",
-        "a" * 3000,
-        "10",
-        [],
-        [0],
-        [[]],
-        {},
-    ),
-    *([None], [1, 2, 3], [-1, 0, 1], ["a", "a"], [10**9] * 3, {"a": 1}),
-    *({"": None}, [1.5, 2.5, 3.5], ["x", 1, None]),
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    3,
+    1.5,
+    -0.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    2**31,
+    2**63,
+    2**64,
+    -(10**30),
+    10**400,
+    "",
+    " ",
+    "0",
+    "x",
+    "é",
+    "\0",
+    "\x7f",
+    "\ud800",
+    "../up",
+    "a" * 3000,
+    "10",
+    [],
+    [0],
+    [[]],
+    {},
+    [None],
+    [1, 2, 3],
+    [-1, 0, 1],
+    ["a", "a"],
+    [10**9] * 3,
+    {"a": 1},
+    {"": None},
+    [1.5, 2.5, 3.5],
+    ["x", 1, None],
 )
 
 
@@ -309,8 +350,9 @@ def altered(rng, tree, deep=0.8):
 
     Args:
         rng: `numpy.random.Generator`.
-        tree: dicts and lists of what JSON has.
-        deep: chance to go a level deeper, and not to replace it all.
+        tree: dicts, lists and values of JSON.
+        deep: probability of going one level deeper instead of replacing the
+            whole value.
     """
     for _ in range(rng.integers(1, 4)):
         tree = _altered_once(rng, tree, deep)

@@ -1,7 +1,8 @@
 """One line for each network that must pass every conformance test.
 
-Small members of each family: the same builders and blocks as the large ones,
-whose sizes are tested in test_wide_resnet.py and test_resnet.py.
+These are small networks of each family. They use the same builders and blocks
+as the large networks, whose sizes are tested in test_wide_resnet.py and
+test_resnet.py.
 """
 
 import functools
@@ -17,8 +18,9 @@ def _golden(build, *arguments, shape=(16, 16, 3), **options):
     return functools.partial(build, *arguments, **options), shape
 
 
-# builder, image shape, trainable parameters, layers of the functional model.
-# The first five are in the default suite, the others in the slow one.
+# Builder, image shape, number of trainable parameters, number of layers of the
+# functional model. The first five are tested by default, the others only with
+# the slow tests.
 GOLDENS = {
     "WRN-10-1": (*_golden(WRN, 10, 1, shape=(32, 32, 3)), 77_850, 12),
     "WRN-10-1 DropBlock": (
@@ -51,7 +53,7 @@ GOLDENS = {
         302_644,
         12,
     ),
-    "WRN-10-1 every regulariser": (
+    "WRN-10-1 every regularizer": (
         *_golden(WRN, 10, 1, **EVERY, **ALL),
         77_850,
         12,

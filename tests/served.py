@@ -1,4 +1,4 @@
-"""A server process, and requests of every kind: for the tests of serving."""
+"""A server process and requests of all kinds, for the serving tests."""
 
 import base64
 import contextlib
@@ -21,14 +21,17 @@ PREDICT, INFER = "/v1/models/tiny:predict", "/v2/models/tiny/infer"
 
 
 def start(folder, *flags, output=subprocess.PIPE):
-    """A free port of the loopback, and a process that is to serve on it."""
+    """Start a server on a free port. Returns (port, process)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [
-            *(sys.executable, str(SERVING / "server.py")),
-            *(f"--saved_model={folder}", f"--port={port}", *flags),
+            sys.executable,
+            str(SERVING / "server.py"),
+            f"--saved_model={folder}",
+            f"--port={port}",
+            *flags,
         ],
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -38,10 +41,10 @@ def start(folder, *flags, output=subprocess.PIPE):
 
 
 class Server:
-    """A server process on a free port of the loopback.
+    """A server process on a free port of the loopback interface.
 
-    What it prints goes to a file: nobody reads a pipe meanwhile, and a server
-    whose pipe is full waits for a reader.
+    Its output goes to a file: with a pipe that is not read, the server would
+    block once the pipe is full.
     """
 
     def __init__(self, folder, *flags):
@@ -60,7 +63,7 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def ask(self, method, path, body=None, headers=JSON, connection=None):
-        """(status, JSON or text) of one request."""
+        """Send one request. Returns (status, JSON or text)."""
         if connection is None:
             with contextlib.closing(self.connect()) as connection:
                 return self.ask(method, path, body, headers, connection)
@@ -80,7 +83,7 @@ class Server:
         return self.ask("POST", path, body, headers, connection)
 
     def stop(self):
-        """(exit code, all that it printed)."""
+        """Stop the server. Returns (exit code, output)."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout=60), self.printed
@@ -141,8 +144,14 @@ def by_binary_tensor(images):
     )
 
 
+def short_tensor(images):
+    """A request with a truncated binary tensor."""
+    path, body, headers = by_binary_tensor(images)
+    return path, body[:-1], headers
+
+
 def read(answer):
-    """Probabilities and statuses, whatever the protocol."""
+    """(probabilities, statuses) of an answer in either protocol."""
     if "outputs" in answer:
         outputs = {output["name"]: output for output in answer["outputs"]}
         rows = outputs["probabilities"]
@@ -156,7 +165,7 @@ def read(answer):
 
 
 def malformed(images, files):
-    """Requests that must be refused, and with which codes."""
+    """Requests that must be rejected, with the expected status codes."""
     bright = images.astype(int) + 200
     broken = tensor("UINT8", [3, *SHAPE], images.ravel().tolist())
     half_an_id = by_tensor(images)[1] | {"id": "\ud800"}
@@ -175,13 +184,15 @@ def malformed(images, files):
         ((PREDICT, b" " * 2**20, JSON), 413),
         (("/v1/models/huge:predict", {"instances": [1]}, JSON), 404),
         ((INFER, b"{", JSON), 422),
-        # What the usual answer would repeat, and JSON cannot say.
+        # FastAPI's answer would repeat these, but JSON cannot express them.
         ((INFER, b"NaN", JSON), 422),
         ((INFER, b'{"inputs": "\\ud800"}', JSON), 422),
         ((INFER, half_an_id, JSON), 400),
         ((INFER, {"inputs": []}, JSON), 400),
         ((INFER, broken, JSON), 400),
         (by_tensor(bright), 400),
+        ((PREDICT, {"inputs": 1}, JSON), 400),
+        (short_tensor(images), 400),
         ((INFER, b"abc", {"Inference-Header-Content-Length": "x"}), 400),
         (("/v2/repository/models/tiny/unload", b"", JSON), 403),
     ]

@@ -1,66 +1,46 @@
-"""Imports never point upward."""
+"""Imports point downwards, inside functions too."""
 
 import ast
 import pathlib
+import re
 import tomllib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "keras_dropblock"
 
-# What each part of the package may import of it.
-MAY_IMPORT = {
-    "files": set(),
-    "schedules": set(),
-    "recipe_text": set(),
-    "recipes": {"files", "recipe_text", "schedules"},
-    "grids": {"recipe_text", "recipes"},
-    "layers": set(),
-    "data": set(),
-    "optimizers": set(),
-    "processes": set(),
-    "strategies": {"processes", "recipes"},
-    "callbacks": {"files", "layers", "schedules"},
-    "backup": {"files", "processes", "workdir"},
-    "stopping": {"backup", "processes"},
-    "loop": {
-        *("analysis", "callbacks", "layers", "processes", "schedules"),
-        *("stopping", "strategies"),
-    },
-    "models": {"data", "files", "layers", "recipe_text", "recipes"},
-    "analysis": {"data", "files", "grids", "layers", "models", "recipes"},
-    "exporting": {"data", "files", "layers"},
-    "predicting": {"data"},
-    "versions": set(),
-    "workdir": {"files", "recipes", "versions"},
-    "assembly": {
-        *("data", "layers", "models", "optimizers", "processes", "recipes"),
-        "strategies",
-    },
-    "fitting": {
-        *("analysis", "assembly", "backup", "files", "loop", "models"),
-        *("processes", "recipes", "workdir"),
-    },
-    "sweeping": {
-        *("analysis", "data", "files", "fitting", "grids", "recipes"),
-        "workdir",
-    },
-    "finished": {"recipes", "workdir"},
-    "publishing": {
-        *("analysis", "assembly", "files", "finished", "fitting", "models"),
-        "workdir",
-    },
-    "cli": {
-        *("analysis", "backup", "cli", "data", "exporting", "files"),
-        *("fitting", "grids", "models", "processes", "publishing", "recipes"),
-        *("stopping", "sweeping", "workdir"),
-    },
-}
-KERAS_FREE = (
-    *("files", "schedules", "recipe_text", "recipes", "grids", "versions"),
+# A part may import what stands above it in this list. Parts on one line do not
+# import each other, except on the first.
+LEVELS = (
+    {"startup", "errors", "files", "schedules", "keys", "optimizers"},
+    {"layers", "data"},
+    {"callbacks", "models"},
+    {"analysis"},
+    {"tasks"},
+    {"hub"},
+    {"exports"},
+    {"runs"},
+    {"report"},
+    {"training"},
+    {"search"},
+    {"cli"},
 )
+# `WRN(..., weights="cifar10")` asks the hub, and a saved network has a card.
+UPWARDS = {("models/network.py", "hub")}
+KERAS_FREE = ("startup", "errors", "files", "keys", "schedules")
+# Heavy or optional packages.
+ONLY_INSIDE_FUNCTIONS = {
+    "ai_edge_litert",
+    "jax",
+    "matplotlib",
+    "onnx",
+    "sklearn",
+    "tensorflow",
+    "tensorflow_datasets",
+    "torch",
+}
 
 
 def imports(path):
-    """Names of modules that a file imports, `from a import b` as a.b."""
+    """The modules that a file imports, with `from a import b` as a.b."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,51 +50,90 @@ def imports(path):
 
 
 def parts():
+    """(part, file) for each file of the package that belongs to a part."""
     for path in sorted(PACKAGE.rglob("*.py")):
         part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if part != "__init__":
+        if part not in ("__init__", "__main__"):
             yield part, path
 
 
-def test_arrows_of_import_never_go_up():
+def level(part):
+    (found,) = (i for i, level in enumerate(LEVELS) if part in level)
+    return found
+
+
+def test_every_part_has_a_level_and_every_level_its_parts():
+    assert {part for part, _ in parts()} == set().union(*LEVELS)
+
+
+def test_imports_point_downwards():
+    wrong = set()
     for part, path in parts():
-        ours = {
-            name.split(".")[1]
-            for name in imports(path)
-            if name.startswith("keras_dropblock.")
-        }
-        assert ours <= MAY_IMPORT[part] | {part}, path
+        for name in imports(path):
+            if not name.startswith("keras_dropblock."):
+                continue
+            other = name.split(".")[1]
+            below = level(other) < level(part) or level(other) == 0
+            if other != part and not below:
+                wrong.add((str(path.relative_to(PACKAGE)), other))
+    assert wrong == UPWARDS
 
 
-def test_what_needs_no_keras_imports_none():
+def test_modules_that_do_not_need_keras_do_not_import_it():
     for part, path in parts():
         if part in KERAS_FREE:
             roots = {name.split(".")[0] for name in imports(path)}
             assert not roots & {"keras", "tensorflow", "numpy"}, path
 
 
-def test_backends_are_imported_only_inside_functions():
+def test_heavy_packages_are_imported_only_inside_functions():
     for _, path in parts():
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 module = getattr(node, "module", None) or node.names[0].name
-                assert module.split(".")[0] not in {
-                    *("tensorflow", "jax", "torch", "matplotlib", "sklearn"),
-                    *("tensorflow_datasets", "onnx", "ai_edge_litert"),
-                }, path
+                assert module.split(".")[0] not in ONLY_INSIDE_FUNCTIONS, path
 
 
-def test_flags_are_in_the_commands_alone():
+def test_only_commands_define_flags():
     for part, path in parts():
         if part != "cli":
             assert not any(name.startswith("absl") for name in imports(path))
 
 
-def test_every_command_has_its_console_script():
+def test_only_tasks_and_analysis_name_a_tasks_metrics():
+    words = ("accuracy", "nll", "ece")
+    for part, path in parts():
+        if part in ("tasks", "analysis"):
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        docstrings = {
+            ast.get_docstring(node, clean=False)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name | ast.Attribute | ast.arg):
+                names = [getattr(node, x, "") for x in ("id", "attr", "arg")]
+                text = " ".join(map(str, names))
+            elif isinstance(node, ast.Constant):
+                text = "" if node.value in docstrings else str(node.value)
+            else:
+                continue
+            found = {*re.findall("[a-z0-9]+", text.lower())} & {*words}
+            assert not found, f"{path}:{node.lineno} names {found}"
+
+
+def test_every_command_has_its_console_script_and_its_module_name():
+    from keras_dropblock.__main__ import COMMANDS
+
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
     commands = {
-        f"keras-dropblock-{path.stem}": f"keras_dropblock.cli.{path.stem}:main"
+        path.stem
         for path in PACKAGE.glob("cli/*.py")
         if "def main()" in path.read_text("utf-8")
     }
-    assert project["project"]["scripts"] == commands
+    assert {*COMMANDS} == commands
+    assert project["project"]["scripts"] == {
+        f"keras-dropblock-{name}": f"keras_dropblock.cli.{name}:main"
+        for name in commands
+    }

@@ -1,4 +1,4 @@
-"""Dropping at inference begins and ends with its context, in every model."""
+"""Dropping at inference starts and ends with its context, in every model."""
 
 import contextlib
 
@@ -19,13 +19,15 @@ X = np.ones((8, 6, 6, 16), "float32")
 @pytest.fixture
 def inner():
     inputs = keras.Input((6, 6, 16))
-    return keras.Model(inputs, DropBlock2D(0.5, 1, seed=1)(inputs))
+    return keras.Model(
+        inputs, DropBlock2D(keep_prob=0.5, block_size=1, seed=1)(inputs)
+    )
 
 
 def around(inner):
-    """A model with the whole of another one inside, and an identity to train.
+    """A model that contains another one and a trainable identity layer.
 
-    The learning rate is 0, so that it stays one.
+    The learning rate is 0, so this layer stays the identity.
     """
     inputs = keras.Input((6, 6, 16))
     identity = keras.layers.Dense(16, kernel_initializer="identity")
@@ -35,17 +37,17 @@ def around(inner):
 
 
 def predicted(model):
-    """Fraction that compiled `predict` drops."""
+    """Fraction of units that compiled `predict` drops."""
     return (model.predict(X, verbose=0) == 0).mean()
 
 
 def evaluated(model):
-    """Whether compiled `evaluate` drops: its error against the input."""
+    """Whether compiled `evaluate` drops: if so, it differs from the input."""
     return model.evaluate(X, X, verbose=0) > 0
 
 
 def is_about(rate):
-    # 4,608 independent units: standard error below .0074
+    # The standard error of 4,608 independent units is below .0074.
     return pytest.approx(rate, abs=5 * 0.0074)
 
 
@@ -89,7 +91,7 @@ def test_a_subclassed_model_is_reached_whatever_its_step_calls(inner):
     assert predicted(model) == 0
 
 
-def test_a_nested_context_ends_and_the_surrounding_one_goes_on(inner):
+def test_the_outer_context_applies_again_after_a_nested_one(inner):
     outer = around(inner)
     with dropblock_at_inference(outer, keep_prob=0.8):
         assert predicted(outer) == is_about(0.2)
@@ -103,9 +105,9 @@ def test_a_nested_context_ends_and_the_surrounding_one_goes_on(inner):
     assert predicted(outer) == predicted(inner) == 0
 
 
-def test_a_context_governs_its_own_layers_alone(inner):
+def test_a_context_affects_only_its_own_layers(inner):
     inputs = keras.Input((6, 6, 16))
-    other = DropBlock2D(0.5, 1, seed=2)(inputs)
+    other = DropBlock2D(keep_prob=0.5, block_size=1, seed=2)(inputs)
     both = keras.Model(inputs, [inner(inputs), other])
 
     def fractions():
@@ -150,7 +152,7 @@ def test_an_exception_inside_ends_the_context(inner):
 
 
 def test_a_layer_that_training_calls_at_inference_stops_too(inner):
-    """A frozen base, called with `training=False` while the rest trains."""
+    """For example a frozen base, called with `training=False` in training."""
 
     class FrozenBase(keras.layers.Layer):
         def __init__(self):
@@ -176,7 +178,7 @@ def test_a_layer_that_training_calls_at_inference_stops_too(inner):
     keras.backend.backend() == "torch", reason="runs eagerly: no traces"
 )
 def test_what_was_traced_before_is_used_again_after(inner):
-    """In a callback after each epoch, say: training is not compiled anew."""
+    """A callback may use the context after each epoch without recompiling."""
     traces, inside = [], []
 
     @keras.saving.register_keras_serializable("test_at_inference")
@@ -226,7 +228,7 @@ def test_a_context_may_begin_and_end_inside_of_evaluate(inner):
     assert not evaluated(outer)
 
 
-def test_a_model_compiled_anew_inside_keeps_its_new_metrics(inner):
+def test_a_model_recompiled_inside_keeps_its_new_metrics(inner):
     outer = around(inner)
     assert not evaluated(outer)
     with dropblock_at_inference(outer, keep_prob=0.8):

@@ -1,4 +1,4 @@
-"""The server's batches: to each its own rows, and no batch too large."""
+"""The server's batches: each request gets its rows, batches are limited."""
 
 import asyncio
 import concurrent.futures
@@ -33,11 +33,11 @@ def test_each_request_has_its_own_rows_and_no_batch_is_too_large():
     for request, result in zip(requests, results, strict=True):
         assert (result["twice"] == 2 * request).all()
     assert sum(sizes) == sum(map(len, requests)) and max(sizes) <= 8
-    # Two neighbours that did not fit into one batch have more than 8 rows.
+    # Consecutive batches that were not joined have more than 8 rows together.
     assert all(a + b > 8 for a, b in zip(sizes, sizes[1:], strict=False))
 
 
-def test_what_comes_during_a_batch_is_the_next_one():
+def test_requests_during_a_batch_form_the_next_batch():
     open_ = threading.Event()
 
     def gated(rows):
@@ -57,7 +57,7 @@ def test_what_comes_during_a_batch_is_the_next_one():
     assert sizes == [1, 6]
 
 
-def test_an_error_is_told_to_its_batch_and_the_next_is_answered():
+def test_an_error_goes_to_its_batch_and_the_next_one_is_answered():
     def fails_below_zero(rows):
         if rows.min() < 0:
             raise ArithmeticError("below zero")
@@ -76,10 +76,10 @@ def test_an_error_is_told_to_its_batch_and_the_next_is_answered():
     assert third["twice"].tolist() == [[2.0]] and sizes == [8, 1]
 
 
-def test_who_has_gone_is_not_computed():
+def test_cancelled_requests_are_not_computed():
     async def one_leaves(batcher):
         tasks = [asyncio.create_task(batcher(np.ones((1, 1)))) for _ in "abc"]
-        await asyncio.sleep(0)  # all wait, none is taken yet
+        await asyncio.sleep(0)  # all requests wait, none is in a batch yet
         tasks[1].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 

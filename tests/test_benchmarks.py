@@ -1,4 +1,4 @@
-"""The README's tables are those that the committed results generate."""
+"""The README's tables agree with the committed results."""
 
 import json
 import re
@@ -17,7 +17,7 @@ MS |= {"textbook": 15.0, "ours": 5.0}
 
 
 def sample_rows():
-    """A row or two of each benchmark, with round numbers."""
+    """One or more rows for each benchmark, with round numbers."""
     network = {"first_step_s": 5.0, "import_s": 2.0, "rounds": 9}
     network |= {"before_mb": 700, "scheduler_ms": 1.0}
     steps = {
@@ -61,7 +61,7 @@ def sample_rows():
 
 
 def lines(benchmark):
-    """Cells of the table that the sample rows give."""
+    """The cells of the table for the sample rows."""
     text = tables.BENCHMARKS[benchmark].show(sample_rows()[benchmark])
     rows = [row for row in text.splitlines() if row.startswith("|")]
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
@@ -70,8 +70,15 @@ def lines(benchmark):
 def test_layers_are_compared_with_dropout():
     head, rule, row = lines("layer")
     assert row == [
-        *("TF graph", "32 x 8 x 8 x 64", "10.0", "0.100", "0.400", "-"),
-        *("1.500", "0.500", "3.0"),
+        "TF graph",
+        "32 x 8 x 8 x 64",
+        "10.0",
+        "0.100",
+        "0.400",
+        "-",
+        "1.500",
+        "0.500",
+        "3.0",
     ]
     assert rule[0].endswith("-") and rule[2].endswith(":")
     text = tables.BENCHMARKS["layer"].show(sample_rows()["layer"])
@@ -88,15 +95,24 @@ def test_steps_are_compared_with_the_better_plain_pytorch():
 
 def test_networks_pipelines_and_formats_are_compared():
     assert lines("efficiency")[3][:5] == [
-        *("PreActResNet-1001", "800", "8.00", "512", "7.53")
+        "PreActResNet-1001",
+        "800",
+        "8.00",
+        "512",
+        "7.53",
     ]
     assert lines("input_pipeline")[3][3] == "10.00"
     assert lines("inference")[3] == [
-        *("SavedModel", "64", "32.0", "2000", "0.50", "22.0")
+        "SavedModel",
+        "64",
+        "32.0",
+        "2000",
+        "0.50",
+        "22.0",
     ]
 
 
-def test_results_of_other_benchmarks_stay(tmp_path, parsed_flags):
+def test_results_of_other_benchmarks_are_kept(tmp_path, parsed_flags):
     path = tmp_path / "results.json"
     with flagsaver.flagsaver(results=str(path)):
         assert measuring.save("layer", [1], "cpu") == path
@@ -109,7 +125,7 @@ def test_results_of_other_benchmarks_stay(tmp_path, parsed_flags):
     )
 
 
-def test_a_quick_run_is_no_result(tmp_path, parsed_flags):
+def test_a_quick_run_is_not_saved(tmp_path, parsed_flags):
     path = tmp_path / "results.json"
     with flagsaver.flagsaver(results=str(path), quick=True):
         assert measuring.save("layer", [1]) is None
@@ -122,17 +138,17 @@ def test_functions_take_turns():
         {name: lambda name=name: calls.append(name) for name in "ab"},
         seconds=0,
     )
-    assert calls == ["a", "b"] * 4  # the first to warm up
+    assert calls == ["a", "b"] * 4  # one warm-up and three rounds
     assert list(map(len, times.values())) == [3, 3]
 
 
-def test_a_machines_chart_lies_beside_its_results(tmp_path):
+def test_the_chart_is_next_to_the_results(tmp_path):
     path = tables.efficiency.chart(tmp_path / "one.json")
     tables.efficiency.draw(sample_rows()["efficiency"], path)
     assert path.parent == tmp_path and path.stat().st_size > 5_000
 
 
-def test_networks_are_compiled_as_recipes_have_them():
+def test_networks_are_compiled_as_by_a_recipe():
     model = networks.compiled("WRN-10-1", keep_prob=0.9, block_size=7)
     assert model.optimizer.nesterov and model.optimizer.momentum == 0.9
     assert model.layers[1].kernel.regularizer.l2 == pytest.approx(5e-4 / 2)

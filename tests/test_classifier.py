@@ -1,6 +1,6 @@
-"""What the server's classifier takes for rows: here without KServe.
+"""The server's classifier, tested without KServe.
 
-Simple classes stand in for those of KServe that it is built on.
+Simple classes replace the classes of KServe that it uses.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tensorflow_only
 
 
 class InvalidInput(Exception):
-    """KServe's error for what a client did wrong."""
+    """Replaces KServe's error for an invalid request."""
 
 
 class Stub:
@@ -36,7 +36,7 @@ def classifier(tmp_path_factory):
         stand_in_for_kserve(patch)
         patch.delitem(sys.modules, "classifier", raising=False)
         module = importlib.import_module("classifier")
-        # The next one is to be imported with KServe, if that is installed.
+        # Later imports must use KServe, if it is installed.
         del sys.modules["classifier"]
         yield module.Classifier("tiny", folder, batch_size=4)
 
@@ -113,15 +113,15 @@ def test_rows_of_every_signature_are_answered(classifier):
         ([[[[0]] * 3] * 2] * 5, "serve", "There must be 1 to 4 instances"),
         ([], "serve", "There must be 1 to 4 instances, in a list"),
         ({"b64": ""}, "serve", "There must be 1 to 4 instances, in a list"),
-        ([{"b64": "YWJj!"}], "serve_bytes", "Instance 0 is no base64"),
-        (["YQ==", "YQ"], "serve_bytes", "Instance 1 is no base64"),
-        (["ü"], "serve_bytes", "Instance 0 is no base64"),
+        ([{"b64": "YWJj!"}], "serve_bytes", "Instance 0 is not valid base64"),
+        (["YQ==", "YQ"], "serve_bytes", "Instance 1 is not valid base64"),
+        (["ü"], "serve_bytes", "Instance 0 is not valid base64"),
         ([{"b64": 1}], "serve_bytes", "Each instance must be"),
         ([[0]], "serve_bytes", "Each instance must be"),
     ],
     ids=lambda value: str(value)[:12],
 )
-def test_what_is_no_rows_is_refused_with_a_reason(
+def test_invalid_instances_are_rejected_with_a_reason(
     classifier, instances, signature, message
 ):
     with pytest.raises(InvalidInput, match=message):
@@ -129,6 +129,6 @@ def test_what_is_no_rows_is_refused_with_a_reason(
 
 
 @pytest.mark.parametrize("payload", [None, [], {}, {"instance": [1]}, "x"])
-def test_what_is_no_request_is_refused_with_a_reason(classifier, payload):
-    with pytest.raises(InvalidInput, match="JSON object with `instances`"):
+def test_invalid_requests_are_rejected_with_a_reason(classifier, payload):
+    with pytest.raises(InvalidInput, match="JSON object with `instances` or"):
         asyncio.run(classifier.predict(payload))

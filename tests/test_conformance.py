@@ -1,4 +1,4 @@
-"""What every network of `goldens.py` must stand."""
+"""Tests that every network in `goldens.py` must pass."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from goldens import DEFAULT_SUITE, GOLDENS
 from keras_dropblock.layers import dropblock_layers
 
-# Run in whole by `make test-backends` too, the slow ones included.
+# `make test-backends` runs all of these tests, including the slow ones.
 pytestmark = pytest.mark.conformance
 
 
@@ -26,9 +26,9 @@ def over(names):
 
 
 golden = over(GOLDENS)
-# What the backend at hand compiles: JAX always, torch never, because
-# torch.compile takes two minutes for the smallest network here.
-# XLA takes long to compile for TensorFlow, longer than all else here.
+# Whether to compile: JAX always does. torch never does, because torch.compile
+# takes two minutes for the smallest network here.
+# XLA compilation takes longer on TensorFlow than all other tests here.
 JIT_COMPILE = {
     "tensorflow": [False, pytest.param(True, marks=pytest.mark.slow)],
     "jax": [True],
@@ -42,7 +42,7 @@ def images(shape, n=4):
 
 
 def randomise(model):
-    """Batch statistics too, so that a lost one shows."""
+    """Random weights and batch statistics, so that a lost one is noticed."""
     rng = np.random.default_rng(1)
     model.set_weights(
         [
@@ -161,7 +161,7 @@ def train_two_steps(model, shape, jit_compile):
     )
     before = [np.array(w) for w in model.get_weights()]
     labels = np.arange(4) % model.output.shape[-1]
-    # Two steps: behind a gamma of 0 nothing moves in the first.
+    # Two steps: with a gamma of 0, the layers before it get no gradient first.
     history = model.fit(
         images(shape), labels, batch_size=4, epochs=2, verbose=0
     )

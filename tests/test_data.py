@@ -1,4 +1,4 @@
-"""Sources, normalisation, order and augmentation."""
+"""Sources, normalization, order and augmentation."""
 
 import threading
 import time
@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from keras_dropblock import data
-from keras_dropblock.data import augment, normalise, tfds
+from keras_dropblock.data import augmentation, preprocessing, tfds
+from keras_dropblock.tasks import Classification
 
 
 def prepared(name):
-    """The set as TFDS has it here, or a skip with the reason."""
+    """The data set of TFDS, or skip the test if it is not prepared."""
     pytest.importorskip("tensorflow_datasets")
     import tensorflow_datasets
 
@@ -23,25 +24,31 @@ def prepared(name):
 
 
 def random_crop(images, rng, pad, flip):
-    drawn = augment.draw(rng, *images.shape[:3], pad=pad, flip=flip)
-    return augment.crop(images, *drawn["crop"], pad)
+    drawn = augmentation.draw(rng, *images.shape[:3], pad=pad, flip=flip)
+    return augmentation.crop(images, *drawn["crop"], pad)
 
 
 def cutout(images, rng, size):
-    drawn = augment.draw(rng, *images.shape[:3], cutout=size)
-    return augment.blank(images, *drawn["blank"])
+    drawn = augmentation.draw(rng, *images.shape[:3], cutout=size)
+    return augmentation.blank(images, *drawn["blank"])
 
 
 def mixup(images, labels, rng, alpha):
-    drawn = augment.draw(rng, *images.shape[:3], mixup=alpha)
-    return augment.mix(images, labels, *drawn["mix"])
+    drawn = augmentation.draw(rng, *images.shape[:3], mixup=alpha)
+    return augmentation.mix(images, labels, *drawn["mix"])
 
 
 def batches(n=50, **arguments):
     images = np.arange(n, dtype="uint8")[:, None, None, None]
     images = np.broadcast_to(images, (n, 6, 5, 1))
-    arguments = {"batch_size": 8, "normalise": np.float32, **arguments}
-    return data.ArrayBatches(images, np.arange(n), n, **arguments)
+    arguments = {"batch_size": 8, **arguments}
+    return data.ArrayBatches(
+        images,
+        np.arange(n),
+        preprocessing=data.Preprocessing((6, 5), (0.0,), (1.0,)),
+        targets=np.eye(n, dtype="float32").__getitem__,
+        **arguments,
+    )
 
 
 def labels_of(b):
@@ -92,7 +99,7 @@ def test_padding_reflects_without_repeating_the_edge():
     image = np.arange(5, dtype="uint8").reshape(1, 1, 5, 1).repeat(5, 1)
 
     class Corner:
-        """A generator that crops at the left end of the padded image."""
+        """A generator that crops at the left edge of the padded image."""
 
         def integers(self, low, high, size):
             assert (low, high) == (0, 9)
@@ -115,10 +122,11 @@ def test_every_crop_occurs_and_every_image_has_its_own():
         for step in (1, -1)
     }
     seen = [windows[crop.tobytes()] for crop in crops]
-    # 162 windows, 2,000 draws: one is missed with probability 7e-4.
+    # 2,000 draws of 162 windows miss a window with probability 7e-4.
     assert len(set(seen)) == len(windows)
     flipped = np.mean([step == -1 for *_, step in seen])
-    # Windows of a reflected image repeat, mirrored: one half all the same.
+    # A window of a reflected image can be equal to a mirrored one. Still, half
+    # of the images are mirrored.
     assert abs(flipped - 0.5) < 5 * 0.5 / np.sqrt(2000) + 0.05
 
 
@@ -136,7 +144,7 @@ ALL = {"pad": 4, "flip": True, "cutout": 2, "mixup": 1.0}
 def test_augmentation_repeats_by_seed_epoch_and_batch():
     def batch(seed, epoch, index):
         b = batches(training=True, augmentation=ALL, seed=seed)
-        # One image fifty times, so that their order makes no difference.
+        # The same image fifty times, so that the order does not matter.
         image = np.random.default_rng(0).integers(0, 256, (1, 6, 5, 1))
         b.images = image.repeat(50, 0)
         b.epoch = epoch
@@ -154,12 +162,12 @@ def test_cutout_blanks_a_square_that_may_leave_the_image():
     assert (out[..., 0] == out[..., 1]).all() and (x == 1).all()
     blank = out[..., 0] == 0
     rows, columns = blank.any(2), blank.any(1)
-    # The blank part is the product of an interval of rows and of columns...
+    # The blank part is a product of an interval of rows and one of columns.
     assert (blank == rows[:, :, None] & columns[:, None, :]).all()
     for intervals, length in ((rows, 9), (columns, 7)):
         counts = intervals.sum(1)
-        # ... of `size`, or shorter at an edge: a centre at c covers
-        # c - 2 ... c + 1, so centres 0, 1 and length - 1 are cut.
+        # Intervals have the length `size`, or less at an edge. A center at c
+        # covers c - 2 ... c + 1, so centers 0, 1 and length - 1 are cut.
         assert set(counts) == {2, 3, 4}
         cut = (counts < 4).mean()
         expected = 3 / length
@@ -169,7 +177,7 @@ def test_cutout_blanks_a_square_that_may_leave_the_image():
 
 def test_cutout_draws_a_square_by_hand():
     class Centre:
-        """A generator that centres the square on row 0, column 2."""
+        """A generator that centers the square on row 0, column 2."""
 
         def __init__(self):
             self.places = [np.array([[0]]), np.array([[2]])]
@@ -191,7 +199,7 @@ def test_mixup_mixes_images_and_labels_alike():
     assert np.allclose(mixed[:, 0, 0], labels)
     assert np.allclose(labels.sum(1), 1)
     shares = np.unique(labels.round(6))
-    assert len(shares) <= 4  # 0, the share, the rest of it, and perhaps 1
+    assert len(shares) <= 4  # 0, the share, 1 - share, and perhaps 1
 
 
 def test_the_share_of_mixup_is_beta_distributed():
@@ -212,11 +220,11 @@ def test_evaluation_is_never_augmented():
     assert np.array_equal(b[0][0], np.float32(b.images[:8]))
 
 
-# --- normalisation
+# --- normalization
 
 
-def test_normalise_is_by_channel_and_float32():
-    f = data.Normalise((10.0, 20.0), (2.0, 4.0))
+def test_normalization_is_by_channel_and_float32():
+    f = data.Preprocessing((1, 1), (10.0, 20.0), (2.0, 4.0)).normalize
     out = f(np.full((1, 1, 1, 2), 30, "uint8"))
     assert out.dtype == np.float32 and out.ravel().tolist() == [10.0, 2.5]
 
@@ -225,56 +233,62 @@ LEVELS = np.arange(256).reshape(1, 32, 8, 1).repeat(3, -1)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32"])
-def test_arrays_and_tensors_of_any_type_are_normalised_alike(dtype):
-    f = data.Normalise(*normalise.PUBLISHED["cifar10"])
-    expected = (LEVELS - np.array(f.mean)) / np.array(f.std)
+def test_arrays_and_tensors_of_any_type_are_normalized_alike(dtype):
+    mean, std = preprocessing.PUBLISHED["cifar10"]
+    f = data.Preprocessing((32, 8), mean, std).normalize
+    expected = (LEVELS - np.array(mean)) / np.array(std)
     images = LEVELS.astype(dtype)
     for given in (images, keras.ops.convert_to_tensor(images)):
         out = f(given)
         assert keras.backend.standardize_dtype(out.dtype) == "float32"
-        # Four roundings to float32, of the constants, the difference and the
-        # quotient, each of 2^-24 of a number that is at most 255 / 62.1.
+        # The two constants, the difference and the quotient are rounded to
+        # float32. Each rounding error is at most 2^-24 of a number that is at
+        # most 255 / 62.1.
         error = np.abs(keras.ops.convert_to_numpy(out) - expected).max()
         assert error < 4 * 2**-24 * 255 / 62.1
 
 
 @pytest.mark.tensorflow_only
-def test_images_are_normalised_in_a_pipeline_of_tensorflow_too():
+def test_images_are_normalized_in_a_pipeline_of_tensorflow_too():
     import tensorflow as tf
 
-    f = data.Normalise(*normalise.PUBLISHED["cifar10"])
+    f = data.Preprocessing((32, 8), *preprocessing.PUBLISHED["cifar10"])
+    f = f.normalize
     images = LEVELS.astype("uint8")
     (out,) = tf.data.Dataset.from_tensors(images).map(f).as_numpy_iterator()
     assert np.allclose(out, f(images), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("mean, std", [((1.0,), (1.0, 2.0)), ((1.0,), (0.0,))])
-def test_impossible_normalisation_is_refused(mean, std):
+def test_impossible_normalization_is_refused(mean, std):
     with pytest.raises(ValueError, match="`mean` and `std` must"):
-        data.Normalise(mean, std)
+        data.Preprocessing((8, 8), mean, std)
 
 
 def test_statistics_are_those_of_numpy():
     images = np.random.default_rng(0).integers(0, 256, (40, 9, 7, 3), "uint8")
-    mean, std = normalise.channel_statistics(images)
+    mean, std = preprocessing.channel_statistics(images)
     assert np.allclose(mean, images.mean((0, 1, 2)), atol=0.051)
     assert np.allclose(std, images.std((0, 1, 2)), atol=0.051)
     flat = np.full((2, 3, 3, 1), 7, "uint8")
-    assert normalise.channel_statistics(flat) == ((7.0,), (1.0,))
+    assert preprocessing.channel_statistics(flat) == ((7.0,), (1.0,))
 
 
-def test_constants_go_by_the_name_before_a_version():
+def test_published_constants_do_not_depend_on_the_version():
     for name in ("cifar10", "cifar10:3.0.2", "cifar100/x:1.0.0"):
-        assert normalise.published(name)[0] == (125.3, 123.0, 113.9)
-    assert normalise.published("stl10") is None
+        assert data.published_statistics(name)[0] == (125.3, 123.0, 113.9)
+    assert data.published_statistics("stl10") is None
 
 
 def test_svhn_is_divided_by_255_and_cifar_has_one_set_of_constants():
-    mean, std = normalise.PUBLISHED["svhn_cropped"]
-    assert data.Normalise(mean, std)(
-        np.full((1, 1, 3), 51, "uint8")
-    ).max() == np.float32(0.2)
-    assert normalise.PUBLISHED["cifar10"] == normalise.PUBLISHED["cifar100"]
+    mean, std = preprocessing.PUBLISHED["svhn_cropped"]
+    svhn = data.Preprocessing((1, 1), mean, std)
+    pixel = np.full((1, 1, 3), 51, "uint8")
+    assert svhn.normalize(pixel).max() == np.float32(0.2)
+    assert (
+        preprocessing.PUBLISHED["cifar10"]
+        == preprocessing.PUBLISHED["cifar100"]
+    )
 
 
 @pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16), (1, 40)])
@@ -288,11 +302,11 @@ def test_images_are_fitted_by_their_central_part(shape):
     assert fitted.shape == (8, 8, 3) and (fitted == 200).all()
 
 
-def test_an_image_of_the_right_size_is_left_alone():
+def test_an_image_of_the_right_size_is_not_changed():
     pytest.importorskip("tensorflow")
     image = np.random.default_rng(0).integers(0, 256, (10, 20, 1), "uint8")
     assert np.array_equal(data.fit_to_size(image, (10, 20)), image)
-    # Of a wider image the central 2 : 1 part is taken.
+    # A wider image is cropped to its central 2 : 1 part.
     wide = np.pad(image, [(0, 0), (7, 7), (0, 0)])
     assert np.array_equal(data.fit_to_size(wide, (10, 20)), image)
 
@@ -300,16 +314,44 @@ def test_an_image_of_the_right_size_is_left_alone():
 # --- sources
 
 
-def test_digits_are_whole_and_split_by_class():
-    splits = data.load("digits")
-    assert splits.x_train.shape == (1437, 32, 32, 1)
-    assert splits.x_test.shape == (360, 32, 32, 1)
-    assert splits.x_train.dtype == np.uint8 and splits.x_train.max() == 255
-    assert splits.class_names == tuple("0123456789")
-    counts = np.bincount(splits.y_test)
+def test_digits_are_complete_and_split_by_class():
+    digits = data.load("digits")
+    assert digits.splits == ("train", "test")
+    (train, _), (test, labels) = (digits.arrays[s] for s in digits.splits)
+    assert train.shape == (1437, 32, 32, 1)
+    assert test.shape == (360, 32, 32, 1)
+    assert train.dtype == np.uint8 and train.max() == 255
+    assert digits.class_names == tuple("0123456789")
+    counts = np.bincount(labels)
     assert counts.min() >= 35 and counts.max() <= 37
     again = data.load("digits")
-    assert np.array_equal(splits.x_test, again.x_test)
+    assert np.array_equal(test, again.arrays["test"][0])
+
+
+def test_a_validation_split_is_held_out_class_by_class_and_always_alike():
+    whole, held = data.load("digits"), data.load("digits", validation_split=0.2)
+    assert held.splits == ("train", "test", "validation")
+    counts = {s: np.bincount(held.labels(s)) for s in held.splits}
+    every = np.bincount(whole.labels("train"))
+    assert (counts["validation"] == (every * 0.2).round()).all()
+    assert (counts["train"] + counts["validation"] == every).all()
+
+    # Each image is in exactly one of the two splits.
+    def content(images):
+        return sorted(image.tobytes() for image in images)
+
+    parts = [held.arrays[s][0] for s in ("train", "validation")]
+    assert content(np.concatenate(parts)) == content(whole.arrays["train"][0])
+    assert np.array_equal(held.arrays["test"][0], whole.arrays["test"][0])
+    again = data.load("digits", validation_split=0.2)
+    assert np.array_equal(parts[1], again.arrays["validation"][0])
+
+
+def test_a_split_without_images_is_refused():
+    with pytest.raises(data.DataError, match="at least one image in each"):
+        data.load("digits", validation_split=0.001)
+    with pytest.raises(data.DataError, match="Only TensorFlow Datasets has"):
+        data.load("digits", validation_split="train[90%:]")
 
 
 def test_npz_is_read(tmp_path):
@@ -318,10 +360,10 @@ def test_npz_is_read(tmp_path):
     np.savez(
         tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2]
     )
-    splits = data.load(str(tmp_path / "a.npz"))
-    assert splits.image_shape == (8, 8, 1)
-    assert splits.y_train.tolist() == [0, 1, 2, 0, 1, 2]
-    assert splits.class_names == ("0", "1", "2")
+    dataset = data.load(str(tmp_path / "a.npz"))
+    assert dataset.image_shape == (8, 8, 1)
+    assert dataset.labels("train").tolist() == [0, 1, 2, 0, 1, 2]
+    assert Classification().class_names(dataset) == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(
@@ -329,12 +371,15 @@ def test_npz_is_read(tmp_path):
     [
         ({"x_test": None}, "Missing: x_test"),
         ({"x_train": np.zeros((6, 8, 8, 3), "float32")}, "must be uint8"),
-        ({"y_train": np.zeros(5, int)}, "one whole number for each of the 6"),
+        ({"y_train": np.zeros(5, int)}, "one label for each of the 6"),
         ({"y_train": np.eye(6, dtype=int)}, "not one-hot rows"),
         ({"y_train": np.zeros(6)}, "one whole number.*float64"),
-        ({"x_test": np.zeros((2, 9, 8, 3), "uint8")}, "must have one shape"),
+        (
+            {"x_test": np.zeros((2, 9, 8, 3), "uint8")},
+            "must have the same shape",
+        ),
         ({"y_train": np.full(6, -1)}, "must start from 0"),
-        ({"y_test": np.array([0, 1])}, "those of the test occur in training"),
+        ({"y_test": np.array([0, 1])}, "every class must occur in training"),
     ],
 )
 def test_a_wrong_npz_is_explained(tmp_path, change, message):
@@ -343,7 +388,7 @@ def test_a_wrong_npz_is_explained(tmp_path, change, message):
     arrays = {k: v for k, v in {**arrays, **change}.items() if v is not None}
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(data.DataError, match=message):
-        data.load(str(tmp_path / "a.npz"))
+        Classification().check_data(data.load(str(tmp_path / "a.npz")))
 
 
 def test_a_file_that_is_no_npz_is_explained(tmp_path):
@@ -363,12 +408,14 @@ def test_a_missing_npz_and_an_unknown_name_are_explained():
     pytest.importorskip("tensorflow_datasets")
     with pytest.raises(data.DataError, match="Received: dataset='cifar_10'"):
         data.load("cifar_10")
-    with pytest.raises(data.DataError, match="are for TensorFlow Datasets"):
+    with pytest.raises(
+        data.DataError, match="only to data sets of TensorFlow Datasets"
+    ):
         data.load("digits", image_size=64)
 
 
 def test_absent_data_are_an_error_within_seconds(tmp_path, monkeypatch):
-    """No network, or one that swallows all: TFDS alone tries for minutes."""
+    """Without a network, or with one that hangs, TFDS retries for minutes."""
     pytest.importorskip("tensorflow_datasets")
 
     over = threading.Event()
@@ -407,24 +454,39 @@ def test_a_download_that_fails_is_explained(tmp_path, monkeypatch):
         data.load("svhn_cropped", data_dir=str(tmp_path))
 
 
-# --- real sets
+# --- real data sets
 
 
-def test_cifar10_is_whole_and_its_normalisation_is_published():
-    splits = prepared("cifar10")
-    assert splits.x_train.shape == (50_000, 32, 32, 3)
-    assert splits.x_test.shape == (10_000, 32, 32, 3)
-    assert splits.class_names[:2] == ("airplane", "automobile")
-    constants = normalise.PUBLISHED["cifar10"]
-    assert normalise.channel_statistics(splits.x_train) == constants
-    x = data.Normalise(*constants)(splits.x_train[:10_000])
+def test_cifar10_is_complete_and_its_normalization_is_published():
+    cifar = prepared("cifar10")
+    train, test = (cifar.arrays[split][0] for split in ("train", "test"))
+    assert train.shape == (50_000, 32, 32, 3)
+    assert test.shape == (10_000, 32, 32, 3)
+    assert cifar.class_names[:2] == ("airplane", "automobile")
+    constants = preprocessing.PUBLISHED["cifar10"]
+    assert preprocessing.channel_statistics(train) == constants
+    x = data.Preprocessing((32, 32), *constants).normalize(train[:10_000])
     assert np.allclose(x.mean((0, 1, 2), dtype="float64"), 0, atol=0.01)
     assert np.allclose(x.std((0, 1, 2), dtype="float64"), 1, atol=0.01)
 
 
 def test_cifar10_splits_are_checked_and_sliced():
     prepared("cifar10")
-    splits = data.load("cifar10", train_split="train[:100]", image_size=16)
-    assert splits.x_train.shape == (100, 16, 16, 3)
+    sliced = data.load(
+        "cifar10",
+        train_split="train[:100]",
+        validation_split="train[100:130]",
+        image_size=16,
+    )
+    sizes = {split: sliced.size(split) for split in sliced.splits}
+    assert sizes == {"train": 100, "test": 10_000, "validation": 30}
+    assert sliced.image_shape == (16, 16, 3)
     with pytest.raises(data.DataError, match="`test_split` must be made of"):
         data.load("cifar10", test_split="validation")
+
+
+def test_a_validation_slice_must_not_be_trained_on():
+    with pytest.raises(
+        data.DataError, match="Did you mean train_split = 'train"
+    ):
+        data.load("cifar10", validation_split="train[90%:]")

@@ -1,12 +1,14 @@
-"""channels_first as the default data format: the same networks and answers."""
+"""With channels_first as default, networks give the same predictions."""
 
 import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import models, predict_images
-from keras_dropblock.analysis import networks
-from runs import small
+from keras_dropblock import export, load, models, tasks
+from keras_dropblock.analysis import complexity
+from keras_dropblock.errors import RecipeError, WeightsError
+from keras_dropblock.training import trainer
+from small_runs import small
 
 NETWORKS = {
     "WRN": lambda **options: models.WRN(10, 1, **options),
@@ -21,6 +23,10 @@ every_network = pytest.mark.parametrize("name", NETWORKS)
 
 def use(data_format):
     keras.config.set_image_data_format(data_format)  # reset by conftest
+
+
+def predicted(model, images):
+    return tasks.Classification().probabilities(model, model.card, images)
 
 
 def trainable(model):
@@ -42,11 +48,11 @@ def test_the_default_shape_follows_the_default_format(name):
 def test_wrn_10_1_has_77_850_parameters(data_format):
     use(data_format)
     assert trainable(models.WRN(10, 1)) == 77_850
-    assert networks.size("WRN-10-1", (32, 32, 3), 10)[0] == 77_850
+    assert complexity.size("WRN-10-1", (32, 32, 3), 10)[0] == 77_850
 
 
 @every_network
-def test_networks_answer_and_learn_alike_in_both_formats(name):
+def test_networks_predict_and_learn_the_same_in_both_formats(name):
     size = {"input_shape": (18, 10, 3), "num_classes": 4}
     last = NETWORKS[name](**size)
     use("channels_first")
@@ -62,54 +68,60 @@ def test_networks_answer_and_learn_alike_in_both_formats(name):
         model.compile(
             keras.optimizers.SGD(0.1),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            # One step on TensorFlow takes less time than to trace it.
+            # On TensorFlow, tracing a step would take longer than the step.
             run_eagerly=keras.backend.backend() == "tensorflow",
             jit_compile=keras.backend.backend() == "jax",
         )
         model.fit(x, y, batch_size=8, verbose=0)
     for a, b in zip(first.get_weights(), last.get_weights(), strict=True):
-        # One step from weights below 3: float32 sums in another order.
+        # Weights are below 3, and float32 sums have a different order.
         assert np.allclose(a, b, atol=1e-4)
 
 
-def test_published_models_load_and_label_alike_in_both_formats():
+def test_published_models_load_and_predict_the_same_in_both_formats():
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
-    model = models.load("wrn_16_1_cifar10")
-    labels, probabilities = predict_images(model, images)
+    model = load("wrn_16_1_cifar10")
+    probabilities = predicted(model, images)
     use("channels_first")
-    first = models.load("wrn_16_1_cifar10")
+    first = load("wrn_16_1_cifar10")
     assert first.input.shape == (None, 3, 32, 32)
-    # By their own format, whatever the default is now.
+    # Models keep the format they were built in, for any current default.
     for loaded in (first, model):
-        found = predict_images(loaded, images)
-        assert found[0] == labels
-        assert np.allclose(found[1], probabilities, atol=1e-5)
+        assert np.allclose(predicted(loaded, images), probabilities, atol=1e-5)
     by_name = models.WRN(16, 1, weights="cifar10")
-    assert np.allclose(
-        predict_images(by_name, images)[1], probabilities, atol=1e-5
-    )
+    assert np.allclose(predicted(by_name, images), probabilities, atol=1e-5)
     use("channels_last")
-    assert np.allclose(
-        predict_images(first, images)[1], probabilities, atol=1e-5
-    )
+    assert np.allclose(predicted(first, images), probabilities, atol=1e-5)
 
 
 @pytest.mark.tensorflow_only
-def test_files_are_labelled_in_channels_first(tmp_path):
+def test_an_export_takes_channels_last_whatever_the_network_takes(tmp_path):
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
+    use("channels_first")
+    model = load("wrn_16_1_cifar10")
+    served = tf.saved_model.load(export(model, tmp_path / "first"))
+    given = served.signatures["serve_uint8"](images=tf.constant(images))
+    assert np.allclose(given["output_0"], predicted(model, images), atol=1e-5)
+
+
+@pytest.mark.tensorflow_only
+def test_files_are_labeled_in_channels_first(tmp_path):
     import tensorflow as tf
 
     use("channels_first")
-    model = models.load("wrn_16_1_cifar10")
+    model = load("wrn_16_1_cifar10")
     large = np.random.default_rng(0).integers(0, 256, (40, 50, 3), "uint8")
     path = tmp_path / "image.png"
     path.write_bytes(tf.io.encode_png(large).numpy())
-    of_file, of_array = (predict_images(model, [x])[1] for x in (path, large))
+    of_file, of_array = (predicted(model, [x]) for x in (path, large))
     assert np.array_equal(of_file, of_array)
 
 
 def test_published_weights_for_other_channels_are_refused():
     use("channels_first")
-    with pytest.raises(models.weights.WeightsError, match="for 3 channels.*1"):
+    with pytest.raises(WeightsError, match="need 3 channels. Received: 1"):
         models.WRN(16, 1, input_shape=(1, 32, 32), weights="cifar10")
 
 
@@ -120,7 +132,7 @@ def test_published_weights_for_other_channels_are_refused():
         ("channels_last", (1, 28, 24), 24, r"\(28, 24, 1\)"),
     ],
 )
-def test_a_shape_in_the_other_format_is_warned_of(
+def test_a_shape_in_the_other_format_gives_a_warning(
     data_format, shape, read_as, right
 ):
     use(data_format)
@@ -129,16 +141,14 @@ def test_a_shape_in_the_other_format_is_warned_of(
         models.WRN(10, 1, input_shape=shape)
 
 
-def test_training_and_evaluation_by_recipe_say_what_they_need(npz, tmp_path):
-    from keras_dropblock import assembly, fitting
-
+def test_training_and_evaluation_by_recipe_require_channels_last(npz, tmp_path):
     use("channels_first")
     recipe = small(npz)
     needs = "need image_data_format channels_last.*channels_first"
-    with pytest.raises(assembly.RecipeError, match=needs):
-        fitting.fit(recipe, tmp_path / "run")
+    with pytest.raises(RecipeError, match=needs):
+        trainer.fit(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     model = models.WRN(10, 1, input_shape=(3, 16, 16), num_classes=4)
     resolved = recipe.override(["mean=[1, 1, 1]", "std=[2, 2, 2]"])
-    with pytest.raises(assembly.RecipeError, match=needs):
-        fitting.evaluate_model(model, resolved)
+    with pytest.raises(RecipeError, match=needs):
+        trainer.evaluate_model(model, resolved)

@@ -1,4 +1,4 @@
-"""Random booleans: both ways to draw them have one distribution."""
+"""Random booleans: both ways to draw them give the same distribution."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ def calls(draw, count, probability, times, seed=1):
 
 @BOTH
 @pytest.mark.parametrize("shape", [(), (1,), (3, 4, 5), (2, 0, 3)])
-def test_any_shape_will_do(draw, shape):
+def test_any_shape_is_possible(draw, shape):
     y = draw(shape, 0.5, keras.random.SeedGenerator(1))
     assert tuple(y.shape) == shape
     assert keras.backend.standardize_dtype(y.dtype) == "bool"
@@ -49,7 +49,7 @@ def test_the_rate_is_exact(draw, count, probability, times):
     y = calls(draw, count, probability, times)
     error = np.sqrt(probability * (1 - probability) / y.size)
     assert abs(y.mean() - probability) < 5 * error
-    # Nor does it depend on the place.
+    # The rate does not depend on the position either.
     error *= 2
     for quarter in np.split(y, 4, axis=1):
         assert abs(quarter.mean() - probability) < 5 * error
@@ -60,8 +60,8 @@ def test_the_rate_is_exact(draw, count, probability, times):
 def test_positions_are_independent(draw, probability):
     count, times = 3000, 400
     y = calls(draw, count, probability, times)
-    # The number of Trues is binomial: its variance too is as it should be,
-    # the estimate of which has a standard error of sqrt(2 / times).
+    # The number of Trues is binomial, so check its variance too. The relative
+    # standard error of an estimated variance is sqrt(2 / times).
     variance = count * probability * (1 - probability)
     ratio = y.sum(1).var(ddof=1) / variance
     assert abs(ratio - 1) < 5 * np.sqrt(2 / times)
@@ -88,7 +88,8 @@ def test_seeds_and_calls_differ_and_a_seed_repeats(draw):
     assert (first[0] != first[1]).any() and (first[1] != first[2]).any()
     other = calls(draw, 4000, 0.1, times=3, seed=2)
     if keras.backend.backend() == "torch" and draw is draws.bernoulli:
-        # Keras on torch adds seed and call: 1 at its second is 2 at its first.
+        # On torch, Keras adds seed and call number: the second call of seed 1
+        # is equal to the first call of seed 2.
         first, other = first[:1], other[:1]
     assert all((a != b).any() for a in first for b in other)
 

@@ -1,4 +1,4 @@
-"""Dropout and SpatialDropout2D: what Keras's own do with the same arguments."""
+"""Dropout and SpatialDropout2D behave like Keras's layers."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ def array(x):
 
 
 def dropped(layer, shape):
-    """Where a layer drops; the rest is scaled so that the mean stays."""
+    """Mask of the dropped units; checks that the others are scaled."""
     y = array(layer(np.ones(shape, "float32"), training=True))
     assert y.shape == shape
     scaled = np.float32(1 / (1 - layer.rate))
@@ -43,7 +43,7 @@ def test_noise_shape_says_which_units_share_one_draw(noise_shape, shared_axes):
     assert abs(draws.mean() - 0.3) < 5 * error
 
 
-def test_noise_shape_is_kept_where_the_batch_is_not_known_before():
+def test_noise_shape_works_with_an_unknown_batch_size():
     inputs = keras.Input((5, 64))
     layer = Dropout(0.5, noise_shape=(None, 1, None), seed=1)
     model = keras.Model(inputs, layer(inputs))
@@ -54,8 +54,8 @@ def test_noise_shape_is_kept_where_the_batch_is_not_known_before():
 
 
 @pytest.mark.parametrize("noise_shape", [(2, 4, 5), (3, 1, 1), (1, 2, 4, 1)])
-def test_noise_that_does_not_fit_the_inputs_is_refused(noise_shape):
-    """On TensorFlow Keras gives a larger output than its input was."""
+def test_a_noise_shape_that_does_not_match_the_inputs_is_refused(noise_shape):
+    """On TensorFlow, Keras's layer would return an output of larger shape."""
     layer = Dropout(0.5, noise_shape=noise_shape)
     message = r"`noise_shape` must have .*Received: noise_shape=\("
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Image files from strangers: one result or one reason each."""
+"""Untrusted image files: each gives a result or a status with the reason."""
 
 import io
 import re
@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from keras_dropblock.data import headers
-from keras_dropblock.exporting import encoded
+from keras_dropblock.data import Preprocessing, headers
+from keras_dropblock.exports import image_files
 
 pytestmark = pytest.mark.tensorflow_only
 SIZE = (8, 6)
@@ -17,7 +17,7 @@ SIZE = (8, 6)
 
 @pytest.fixture(scope="module")
 def picture():
-    """Smooth, as JPEG keeps it; not square."""
+    """A smooth image, which JPEG preserves well. It is not square."""
     coarse = np.random.default_rng(0).integers(0, 256, (2, 2, 3), "uint8")
     return coarse.repeat(4, 0).repeat(3, 1)
 
@@ -29,7 +29,9 @@ def decode():
 
     def compiled(channels):
         return tf.function(
-            lambda files: encoded.decode_each(files, SIZE, channels, 1.0),
+            lambda files: image_files.decode_each(
+                files, Preprocessing(SIZE, [0] * channels, [1] * channels)
+            ),
             input_signature=[tf.TensorSpec((None,), tf.string)],
             autograph=False,
         )
@@ -46,7 +48,7 @@ def decode():
 def write(image, mode, kind="PNG"):
     image_module = pytest.importorskip("PIL.Image")
     file = io.BytesIO()
-    # With as many colours in the palette as the image has.
+    # The palette has as many colors as the image.
     adaptive = image_module.Palette.ADAPTIVE
     image = image_module.fromarray(image).convert(mode, palette=adaptive)
     image.save(file, kind)
@@ -54,7 +56,7 @@ def write(image, mode, kind="PNG"):
 
 
 def png_of_size(width, height):
-    """A well-formed PNG of 1 kB that says it has this size."""
+    """A valid PNG file of 1 kB whose header declares this size."""
 
     def chunk(name, content):
         check = zlib.crc32(name + content)
@@ -69,15 +71,15 @@ def png_of_size(width, height):
 
 
 def jpeg_of_size(width, height, image):
-    """A JPEG file whose header says it has this size."""
+    """A JPEG file whose header declares this size."""
     file = bytearray(write(image, "RGB", "JPEG"))
-    start = file.find(b"\xff\xc0") + 5  # of the frame's height and width
+    start = file.find(b"\xff\xc0") + 5  # position of height and width
     file[start : start + 4] = struct.pack(">HH", height, width)
     return bytes(file)
 
 
 def jpeg_of_scans(count, image):
-    """A progressive JPEG file that repeats its first scan of a refinement."""
+    """A progressive JPEG file that repeats its first refinement scan."""
     image_module = pytest.importorskip("PIL.Image")
     file = io.BytesIO()
     image_module.fromarray(image).save(file, "JPEG", progressive=True)
@@ -87,13 +89,17 @@ def jpeg_of_scans(count, image):
     return content.replace(scan, scan * (count - len(starts) + 1))
 
 
-def test_a_file_that_fails_costs_the_others_nothing(decode, picture):
+def test_a_file_that_fails_does_not_affect_the_others(decode, picture):
     good, jpeg = write(picture, "RGB"), write(picture, "RGB", "JPEG")
     broken = jpeg[: len(jpeg) // 2]
     images, statuses = decode(b"", good, b"garbage", broken, good, broken)
     assert statuses == [
-        *(headers.EMPTY, headers.OK, headers.UNKNOWN, headers.UNREADABLE),
-        *(headers.OK, headers.UNREADABLE),
+        headers.EMPTY,
+        headers.OK,
+        headers.UNKNOWN,
+        headers.UNREADABLE,
+        headers.OK,
+        headers.UNREADABLE,
     ]
     assert (images[[1, 4]] == picture).all() and not images[[0, 2, 3, 5]].any()
 
@@ -103,18 +109,18 @@ def test_no_file_gives_no_image(decode):
     assert images.shape == (0, *SIZE, 3) and statuses == []
 
 
-def test_every_kind_of_png_has_its_pixels(decode, picture):
+def test_every_kind_of_png_is_decoded_correctly(decode, picture):
     import tensorflow as tf
 
     grey = picture[..., 0]
     deep = tf.io.encode_png(picture.astype("uint16") * 256 + 255).numpy()
     images, statuses = decode(
         write(picture, "RGB"),
-        write(picture, "P"),  # four colours: its palette holds them all
-        write(picture, "RGBA"),  # transparency is left out
+        write(picture, "P"),  # four colors, which all fit into the palette
+        write(picture, "RGBA"),  # transparency is ignored
         write(grey, "L"),
         write(grey, "LA"),
-        deep,  # of 16 bits the higher 8
+        deep,  # the upper 8 of 16 bits are used
     )
     assert statuses == ["ok"] * 6
     for image, expected in zip(
@@ -134,11 +140,12 @@ def test_transparency_is_a_fourth_channel_where_the_network_has_one(
     assert (images[0, ..., :3] == picture).all() and (
         images[0, ..., 3] == 255
     ).all()
-    assert statuses == [headers.OK, headers.UNREADABLE]  # JPEG has none
+    # JPEG has no transparency.
+    assert statuses == [headers.OK, headers.UNREADABLE]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
-def test_every_kind_of_jpeg_has_its_pixels(decode, picture, mode):
+def test_every_kind_of_jpeg_is_decoded_correctly(decode, picture, mode):
     flat = np.full_like(picture, [200, 120, 40])
     (image,), statuses = decode(write(flat, mode, "JPEG"))
     expected = [200, 120, 40]
@@ -148,12 +155,12 @@ def test_every_kind_of_jpeg_has_its_pixels(decode, picture, mode):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
-def test_other_files_are_named_as_such(decode, picture, kind):
+def test_other_kinds_of_files_have_their_own_status(decode, picture, kind):
     images, statuses = decode(write(picture, "RGB", kind))
     assert statuses == [headers.UNKNOWN] and not images.any()
 
 
-def test_a_bomb_is_told_by_its_header(decode, picture):
+def test_a_decompression_bomb_is_detected_by_its_header(decode, picture):
     at_most = headers.MAX_SIDE
     files = [
         png_of_size(at_most, at_most),
@@ -163,7 +170,7 @@ def test_a_bomb_is_told_by_its_header(decode, picture):
         png_of_size(5793, 5793),  # 2^25 = 5792.6^2
     ]
     assert decode(*files)[1] == [headers.TOO_LARGE] * 5
-    # One pixel less is let through, to find that the file holds too little.
+    # With one pixel less, the file is decoded and found to be incomplete.
     assert decode(png_of_size(5792, 5792))[1] == [headers.UNREADABLE]
 
 
@@ -179,7 +186,7 @@ def test_a_file_cut_anywhere_is_a_result_or_a_reason(decode, picture, kind):
     file = write(picture, "RGB", kind)
     _, statuses = decode(*(file[:end] for end in range(1, len(file), 7)), file)
     assert statuses[-1] == headers.OK
-    assert statuses[0] == headers.UNKNOWN  # one byte tells no kind
+    assert statuses[0] == headers.UNKNOWN  # one byte does not show the format
     middle = {*statuses[2 : len(statuses) // 2]}
     assert middle == {headers.UNREADABLE}
     assert {*statuses} <= {headers.OK, headers.UNKNOWN, headers.UNREADABLE}

@@ -1,4 +1,4 @@
-"""SavedModels: equal to the model, on their own, clear about bad bytes."""
+"""SavedModels: equal to the model, self-contained, robust to bad files."""
 
 import subprocess
 import sys
@@ -9,30 +9,31 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from keras_dropblock import data, exporting, models
+from keras_dropblock import data, exports, hub, models
 from keras_dropblock.cli import export as command
 from keras_dropblock.layers import dropping_as_trained
-from keras_dropblock.recipes import Recipe
-from runs import write_untrained
+from keras_dropblock.training.recipe import Recipe
+from small_runs import MEAN, STD, card, write_untrained
 
 pytestmark = pytest.mark.tensorflow_only
-NORMALISE = data.Normalise((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
+NAMES = ("tench", "English\nspringer", "church", "chute")
+CARD = card(class_names=NAMES)
 
 
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    return models.WRN(10, 1, keep_prob=0.9, dropout=0.1, num_classes=4)
+    model = models.WRN(10, 1, keep_prob=0.9, dropout=0.1, num_classes=4)
+    model.card = CARD
+    return model
 
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    return exporting.export(
+    return exports.export(
         model,
         tmp_path_factory.mktemp("out"),
-        NORMALISE,
-        labels=["tench", "English\nspringer", "church", "chute"],
-        recipe=Recipe(mean=NORMALISE.mean, std=NORMALISE.std),
+        recipe=Recipe(mean=MEAN, std=STD).to_toml(),
         monte_carlo_samples=4,
     )
 
@@ -46,7 +47,7 @@ def loaded(exported):
 
 @pytest.fixture(scope="module")
 def photos():
-    """Smooth images, as JPEG keeps them."""
+    """Smooth images, which JPEG changes little."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (5, 4, 4, 3), "uint8")
     return coarse.repeat(8, 1).repeat(8, 2)
@@ -59,7 +60,7 @@ def of_files(loaded, files):
 
 
 def probabilities(model, images):
-    logits = model.predict(NORMALISE(images), verbose=0)
+    logits = model.predict(CARD.normalize(images), verbose=0)
     return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
 
@@ -71,8 +72,11 @@ def test_every_endpoint_gives_the_models_probabilities(model, loaded, photos):
     pngs = tf.stack([tf.io.encode_png(image) for image in photos])
     answer = loaded.serve_bytes(pngs)
     assert answer["status"].numpy().tolist() == [b"ok"] * len(photos)
+    pixels = photos.astype("float32")
     for given in (
-        loaded.serve(NORMALISE(photos)),
+        loaded.serve(pixels),
+        loaded.signatures["serving_default"](images=pixels)["output_0"],
+        loaded.serve_normalized(CARD.normalize(photos)),
         loaded.serve_uint8(photos),
         answer["probabilities"],
         keras.ops.softmax(model.layers[-1](loaded.features(photos))),
@@ -92,7 +96,7 @@ def test_jpegs_are_decoded_as_tensorflow_decodes_them(model, loaded, photos):
 def test_files_of_any_size_and_mode_are_resized(model, loaded, photos):
     import tensorflow as tf
 
-    # 24 pixels to each square of 8: antialiasing blurs the seams.
+    # 24 pixels for each square of 8: antialiasing blurs the borders.
     large = photos.repeat(3, 1).repeat(3, 2)
     grey, small = large[1, ..., :1], photos[2, ::2, ::2]
     out = of_files(loaded, [*map(tf.io.encode_png, (large[0], grey, small))])
@@ -104,8 +108,8 @@ def test_files_of_any_size_and_mode_are_resized(model, loaded, photos):
     )
     expected = probabilities(model, seen)
     assert np.allclose(out, expected, atol=1e-5)
-    # No other image would do: neither black nor, as photos[0] is the first
-    # one without antialiasing, one that is not antialiased.
+    # Other images give other answers: a black image, and photos[0], which is
+    # what resizing the first image without antialiasing gives.
     others = probabilities(model, np.stack([*photos, np.zeros_like(photos[0])]))
     distance = abs(expected[:, None] - others[None]).max(-1)
     assert distance.min() > 1e-3
@@ -122,8 +126,8 @@ def test_an_oblong_file_is_fitted_as_in_training(model, loaded, photos):
 def test_a_file_is_cropped_as_the_recipe_says(model, photos, tmp_path):
     import tensorflow as tf
 
-    path = exporting.export(model, tmp_path, NORMALISE, central_part=0.8)
-    # 40 pixels, of which the central 32 are seen.
+    path = exports.export(model, tmp_path, card=card(crop_fraction=0.8))
+    # 40 pixels, of which the central 32 are cropped.
     framed = np.pad(photos[0], [(4, 4), (4, 4), (0, 0)], mode="reflect")
     loaded = tf.saved_model.load(str(path))
     out = of_files(loaded, [tf.io.encode_png(framed)])
@@ -138,8 +142,8 @@ def test_the_command_crops_files_as_the_recipe_says(
     recipe = Recipe(
         model="WRN-10-1",
         augmentation="resized_crop_flip",
-        mean=NORMALISE.mean,
-        std=NORMALISE.std,
+        mean=MEAN,
+        std=STD,
     )
     size = (28, 28)
     model = write_untrained(
@@ -149,9 +153,9 @@ def test_the_command_crops_files_as_the_recipe_says(
         workdir=str(tmp_path / "run"), out=str(tmp_path / "out")
     ):
         command.export()
-    assert f"SavedModel: {tmp_path / 'out' / '1'}" in capsys.readouterr().out
+    assert f"Exported: {tmp_path / 'out' / '1'}" in capsys.readouterr().out
     loaded = tf.saved_model.load(str(tmp_path / "out" / "1"))
-    # 0.875 of 32 pixels are 28, which the network takes as they are.
+    # The crop has 0.875 * 32 = 28 pixels, the size of the network: no resize.
     seen = photos[:, 2:30, 2:30]
     pngs = [tf.io.encode_png(image) for image in photos]
     given = of_files(loaded, pngs)
@@ -160,84 +164,129 @@ def test_the_command_crops_files_as_the_recipe_says(
     assert abs(given - probabilities(model, whole)).max() > 1e-3
 
 
-def test_a_file_that_fails_costs_the_others_nothing(model, loaded, photos):
+def test_a_file_that_fails_does_not_affect_the_others(model, loaded, photos):
     import tensorflow as tf
 
     good = tf.io.encode_png(photos[0]).numpy()
     files = [good, b"", b"GIF89a" + b"\0" * 40, good[:90]]
     answer = loaded.serve_bytes(tf.constant(files))
     assert answer["status"].numpy().tolist() == [
-        *(b"ok", b"empty", b"neither JPEG nor PNG", b"cannot be decoded")
+        b"ok",
+        b"empty",
+        b"neither JPEG nor PNG",
+        b"cannot be decoded",
     ]
     out = answer["probabilities"].numpy()
     assert np.allclose(out[0], probabilities(model, photos[:1]), atol=1e-5)
     assert not out[1:].any()
 
 
-def test_monte_carlo_draws_anew_around_the_networks_own_drops(
-    model, loaded, photos
-):
+def test_monte_carlo_draws_new_masks_in_each_call(model, loaded, photos):
     first, second = loaded.monte_carlo(photos), loaded.monte_carlo(photos)
     mean, variance = first["mean"].numpy(), first["variance"].numpy()
     assert np.allclose(mean.sum(1), 1) and (variance > 0).all()
-    # No variable in [0, 1] varies more (Bhatia and Davis 2000).
+    # The largest variance of a variable in [0, 1] (Bhatia and Davis 2000).
     assert (variance <= mean * (1 - mean) + 1e-6).all()
     assert not np.allclose(mean, second["mean"], atol=1e-6)
     with dropping_as_trained(model):
         model.make_predict_function()
         drawn = np.stack(
             [
-                keras.ops.softmax(model.predict_on_batch(NORMALISE(photos)))
+                keras.ops.softmax(
+                    model.predict_on_batch(CARD.normalize(photos))
+                )
                 for _ in range(64)
             ]
         )
     many = np.mean([loaded.monte_carlo(photos)["mean"] for _ in range(16)], 0)
-    # Two means of 64 draws each: 6 standard errors of 20 numbers.
+    # Compare two means of 64 draws: 6 standard errors for each of 20 numbers.
     error = np.sqrt(2 * drawn.var(0) / 64)
     assert (abs(many - drawn.mean(0)) < 6 * error + 1e-6).all()
 
 
 def test_monte_carlo_needs_something_that_drops(tmp_path):
     model = models.WRN(10, 1, keep_prob=1.0)
-    with pytest.raises(exporting.ExportError, match="has no DropBlock, Drop"):
-        exporting.export(model, tmp_path, NORMALISE, monte_carlo_samples=4)
-    with pytest.raises(exporting.ExportError, match="must be 2 or more"):
-        exporting.export(model, tmp_path, NORMALISE, monte_carlo_samples=1)
+    model.card = card()
+    with pytest.raises(exports.ExportError, match="has no DropBlock, Drop"):
+        exports.export(model, tmp_path, monte_carlo_samples=4)
+    with pytest.raises(exports.ExportError, match="must be 2 or more"):
+        exports.export(model, tmp_path, monte_carlo_samples=1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_layer_of_keras_and_loaders_of_hubs_kind_use_it(
+def test_tfsmlayer_and_tensorflow_hub_can_load_it(
     model, exported, loaded, photos
 ):
     expected = probabilities(model, photos)
-    # What hub.KerasLayer looks for: a call, and lists of variables.
-    assert np.allclose(loaded(NORMALISE(photos)), expected, atol=1e-5)
-    assert len(loaded.variables) == len(model.variables)
-    assert list(loaded.trainable_variables) == []
-    for endpoint, images in (
-        ("serve", NORMALISE(photos)),
-        ("serve_uint8", photos),
-    ):
+    # hub.KerasLayer needs a call and lists of variables.
+    pixels = photos.astype("float32")
+    assert np.allclose(loaded(pixels), expected, atol=1e-5)
+    trainable = loaded.trainable_variables
+    assert len(trainable) == len(model.trainable_variables)
+    for endpoint, images in (("serve", pixels), ("serve_uint8", photos)):
         layer = keras.layers.TFSMLayer(exported, call_endpoint=endpoint)
         assert np.allclose(layer(images), expected, atol=1e-5)
 
 
-def test_labels_and_recipe_travel_in_assets(exported):
+def test_a_loaded_savedmodel_can_be_fine_tuned(exported, photos):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(exported))
+    pixels, labels = photos.astype("float32"), np.arange(len(photos)) % 4
+
+    def loss():
+        probabilities = tf.gather(loaded(pixels), labels, batch_dims=1)
+        return -tf.reduce_mean(tf.math.log(probabilities))
+
+    before = loss()
+    for _ in range(10):
+        with tf.GradientTape() as tape:
+            value = loss()
+        variables = loaded.trainable_variables
+        for variable, gradient in zip(
+            variables, tape.gradient(value, variables), strict=True
+        ):
+            variable.assign_sub(0.01 * gradient)
+    assert loss() < before - 0.05
+
+
+def test_labels_card_and_recipe_are_in_assets(exported):
     assets = exported / "assets"
     assert (assets / "labels.txt").read_text().splitlines() == [
-        *("tench", "English springer", "church", "chute")
+        "tench",
+        "English springer",
+        "church",
+        "chute",
     ]
+    assert hub.Card.from_folder(assets) == CARD
     recipe = Recipe.from_toml(assets / "recipe.toml")
-    assert (recipe.mean, recipe.std) == (NORMALISE.mean, NORMALISE.std)
+    assert (recipe.mean, recipe.std) == (MEAN, STD)
 
 
 def test_labels_that_do_not_fit_are_refused(model, tmp_path):
-    with pytest.raises(exporting.ExportError, match="each of the 4 classes"):
-        exporting.export(model, tmp_path, NORMALISE, labels=["cat", "dog"])
+    with pytest.raises(exports.ExportError, match="each of the 4 classes"):
+        exports.export(model, tmp_path, card=card(class_names=["cat", "dog"]))
+
+
+def test_a_model_without_a_card_is_refused(tmp_path):
+    with pytest.raises(exports.ExportError, match="has no card. Load it with"):
+        exports.export(models.WRN(10, 1), tmp_path)
+
+
+def test_an_unknown_format_is_refused(model, tmp_path):
+    with pytest.raises(exports.ExportError, match="one of saved_model, onnx"):
+        exports.export(model, tmp_path, format="onx")
 
 
 def test_no_random_operation_is_left(loaded):
-    plain = {"serve", "serve_uint8", "serve_bytes", "features"}
+    plain = {
+        "__call__",
+        "serve",
+        "serve_uint8",
+        "serve_normalized",
+        "serve_bytes",
+        "features",
+    }
     for name in plain:
         graph = loaded.signatures[name].graph.as_graph_def()
         ops = {node.op for node in graph.node}
@@ -247,7 +296,7 @@ def test_no_random_operation_is_left(loaded):
     assert set(loaded.signatures) == plain | {"serving_default", "monte_carlo"}
 
 
-def test_a_process_without_this_package_serves_it(
+def test_a_process_without_this_package_can_serve_it(
     model, exported, photos, tmp_path
 ):
     np.save(tmp_path / "photos.npy", photos)
@@ -262,8 +311,11 @@ def test_a_process_without_this_package_serves_it(
     """
     subprocess.run(
         [
-            *(sys.executable, "-c", textwrap.dedent(program)),
-            *(str(exported), str(tmp_path)),
+            sys.executable,
+            "-c",
+            textwrap.dedent(program),
+            str(exported),
+            str(tmp_path),
         ],
         check=True,
         cwd=tmp_path,
@@ -278,32 +330,33 @@ def test_versions_count_up_in_the_layout_of_tensorflow_serving(
     assert exported.name == "1" and (exported / "saved_model.pb").exists()
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    path = exporting.export(model, tmp_path, NORMALISE)
+    path = exports.export(model, tmp_path)
     assert path == tmp_path / "8"
     assert {p.name for p in tmp_path.iterdir()} == {"7", "8", "notes"}
 
 
 def test_a_savedmodel_that_differs_is_not_kept(model, tmp_path, monkeypatch):
-    predict = model.predict_on_batch
+    answers = exports.saved_model.Served.answers
     monkeypatch.setattr(
-        type(model),
-        "predict_on_batch",
-        lambda self, x: predict(x) + 1e-3 * np.arange(4),
+        exports.saved_model.Served,
+        "answers",
+        lambda self, images: answers(self, images) + 1e-3 * np.arange(4),
     )
-    with pytest.raises(exporting.DifferenceError, match="differs from the"):
-        exporting.export(model, tmp_path, NORMALISE)
+    with pytest.raises(exports.DifferenceError, match="differs from the"):
+        exports.export(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shape", [(None, None, 3), (8, 8, 2)])
-def test_images_that_no_file_can_hold_are_refused(tmp_path, shape):
+def test_image_shapes_that_no_file_can_have_are_rejected(tmp_path, shape):
     model = models.WRN(10, 1, input_shape=shape)
-    with pytest.raises(exporting.ExportError, match="`model` must have a"):
-        exporting.export(model, tmp_path, NORMALISE)
+    model.card = card((8, 8, shape[-1]))
+    with pytest.raises(exports.ExportError, match="`model` must have a"):
+        exports.export(model, tmp_path)
 
 
 def sequential(*first, classes=4):
-    """A network that none of this package's builders made."""
+    """A network that was not built by this package."""
     return keras.Sequential(
         [
             *first,
@@ -315,7 +368,7 @@ def sequential(*first, classes=4):
 
 
 @pytest.mark.parametrize("built_by", ["Input", "build", "call"])
-def test_a_built_sequential_is_exported_as_any_model(
+def test_a_built_sequential_is_exported_like_any_model(
     photos, tmp_path, built_by
 ):
     import tensorflow as tf
@@ -327,10 +380,10 @@ def test_a_built_sequential_is_exported_as_any_model(
         model.build((None, *shape))
     elif built_by == "call":
         model(np.zeros((1, *shape), "float32"))
-    out = exporting.export(model, tmp_path, NORMALISE, labels="abcd")
+    out = exports.export(model, tmp_path, card=card(class_names="abcd"))
     loaded = tf.saved_model.load(str(out))
     expected = probabilities(model, photos)
-    assert np.ptp(expected, 0).max() > 0.01  # the images are told apart
+    assert np.ptp(expected, 0).max() > 0.01  # the answers differ between images
     pngs = [tf.io.encode_png(image) for image in photos]
     assert np.allclose(loaded.serve_uint8(photos), expected, atol=1e-5)
     assert np.allclose(of_files(loaded, pngs), expected, atol=1e-5)
@@ -341,7 +394,7 @@ def test_a_built_sequential_is_exported_as_any_model(
 
 
 class Subclassed(keras.Model):
-    """A model that does not know its own inputs."""
+    """A subclassed model, which has no list of inputs."""
 
     def __init__(self):
         super().__init__()
@@ -370,11 +423,11 @@ def a_map_of_logits():
 @pytest.mark.parametrize(
     "write",
     [
-        exporting.export,
-        exporting.export_onnx,
-        exporting.export_litert,
-        lambda *arguments: exporting.export_litert_int8(
-            *arguments, np.zeros((1, 8, 8, 3), "uint8"), ([], [])
+        exports.export,
+        exports.export_onnx,
+        exports.export_litert,
+        lambda *arguments, **options: exports.export_litert_int8(
+            *arguments, np.zeros((1, 8, 8, 3), "uint8"), ([], []), **options
         ),
     ],
 )
@@ -383,11 +436,11 @@ def a_map_of_logits():
     [sequential, keras.Sequential, Subclassed, two_inputs, two_outputs]
     + [a_map_of_logits],
 )
-def test_what_is_no_built_classifier_of_images_is_refused(
+def test_models_that_are_no_built_image_classifier_are_rejected(
     build, write, tmp_path
 ):
     with pytest.raises(
-        exporting.ExportError, match="`model` must be a built .* model.build"
+        exports.ExportError, match="`model` must be a built .* model.build"
     ):
-        write(build(), tmp_path, NORMALISE)
+        write(build(), tmp_path, card=card())
     assert list(tmp_path.iterdir()) == []

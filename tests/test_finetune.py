@@ -1,4 +1,4 @@
-"""The notebook of fine-tuning runs as it stands there."""
+"""The fine-tuning notebook runs without changes."""
 
 import dataclasses
 import json
@@ -8,16 +8,16 @@ import keras
 import numpy as np
 import pytest
 
+import small_runs
 from keras_dropblock import data, models
-from keras_dropblock.models import cards, weights
-from keras_dropblock.recipes import Recipe
+from keras_dropblock.hub import registry, weights
 
 NOTEBOOK = pathlib.Path(__file__).parents[1] / "training" / "finetune.ipynb"
 NAME = "wrn_16_1_cifar10_dropblock"
 
 
 def cells():
-    """The sources of its code cells; none has outputs."""
+    """The sources of the code cells, which must have no outputs."""
     notebook = json.loads(NOTEBOOK.read_text("utf-8"))
     code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
     assert all(not cell["outputs"] for cell in code)
@@ -26,32 +26,33 @@ def cells():
 
 @pytest.fixture
 def small_stand_in(tmp_path, monkeypatch):
-    """A small network that nobody trained, under the published name."""
-    recipe = Recipe(
-        model="WRN-10-1",
-        keep_prob=0.9,
-        block_size=3,
-        mean=(125.3, 123.0, 113.9),
-        std=(63.0, 62.1, 66.7),
+    """A small untrained network under the published name."""
+    card = dataclasses.replace(
+        small_runs.card(class_names=[f"class {i}" for i in range(10)]),
+        name=NAME,
+        network="WRN-10-1",
+        builder="WRN",
+        arguments={
+            "depth": 10,
+            "width": 1,
+            "keep_prob": 0.9,
+            "block_size": 3,
+            "num_classes": 10,
+        },
     )
     file = tmp_path / NAME / "model.weights.h5"
     file.parent.mkdir()
-    models.from_recipe(recipe, (32, 32, 3), 10).save_weights(file)
-    published = {"sha256": weights.digest(file), "bytes": 1, "url": None}
-    score = dict.fromkeys(("mean", "std"), 0.5)
+    card.build().save_weights(file)
+    score = {"mean": 0.5, "std": None}
     metrics = {
-        "weights": published,
-        "image_shape": (32, 32, 3),
-        "class_names": [f"class {i}" for i in range(10)],
-        "parameters": 1,
+        "parameters": 77_850,
         "n": 1,
-        "scores": dict.fromkeys(("accuracy", "nll", "ece"), score),
+        "scores": dict.fromkeys(("accuracy", "top5", "nll", "ece"), score),
+        "weights": {"sha256": weights.digest(file), "bytes": 1, "url": None},
     }
-    card = cards.Card(
-        NAME, recipe, (32, 32, 3), tuple(metrics["class_names"]), metrics
-    )
-    monkeypatch.setattr(cards, "REGISTRY", tmp_path / "published.json")
-    cards.REGISTRY.write_text(json.dumps({NAME: card.entry}))
+    card = dataclasses.replace(card, metrics=metrics)
+    monkeypatch.setattr(registry, "REGISTRY", tmp_path / "published.json")
+    registry.REGISTRY.write_text(json.dumps({NAME: card.to_dict()}))
     monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(tmp_path))
 
 
@@ -60,12 +61,12 @@ def few_digits(monkeypatch):
     """128 of the digits for training, 16 for the test."""
     pytest.importorskip("sklearn")
     whole = data.load("digits")
-    few = dataclasses.replace(
-        whole,
-        x_train=whole.x_train[:128],
-        y_train=whole.y_train[:128],
-        x_test=whole.x_test[:16],
-        y_test=whole.y_test[:16],
+    few = data.ArrayDataset(
+        {
+            split: tuple(array[:count] for array in whole.arrays[split])
+            for split, count in (("train", 128), ("test", 16))
+        },
+        whole.class_names,
     )
     monkeypatch.setattr(data, "load", lambda dataset: few)
 
@@ -80,7 +81,7 @@ def test_frozen_groups_keep_every_bit_and_the_others_learn(
     load, *cells_after = cells()
     names = {}
     exec(load.replace("EPOCHS = 8", "EPOCHS = 2"), names)  # noqa: S102
-    layers = {layer.name: layer for layer in names["model"].layers}
+    layers = {layer.name: layer for layer in names["tuned"].layers}
     before = {name: values(layer) for name, layer in layers.items()}
     exec("\n".join(cells_after), names)  # noqa: S102
     for name, layer in layers.items():
@@ -100,13 +101,13 @@ def test_frozen_groups_keep_every_bit_and_the_others_learn(
     losses = names["history"].history["loss"]
     assert losses[-1] < losses[0]
     assert names["history"].history["keep_prob"] == pytest.approx([0.95, 0.9])
-    assert len(names["labels"]) == 8
+    assert len(names["predictions"]) == 8
     assert "predicted" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    NAME not in cards.read_registry(), reason=f"{NAME} is not published yet"
+    NAME not in registry.cards(), reason=f"{NAME} is not published yet"
 )
 def test_the_published_model_learns_digits():
     pytest.importorskip("sklearn")
@@ -115,7 +116,7 @@ def test_the_published_model_learns_digits():
     assert names["history"].history["val_accuracy"][-1] > 0.9
 
 
-def test_a_summary_is_a_row_a_block_within_80_columns():
+def test_a_summary_has_one_row_per_block_and_80_columns():
     lines = []
     network = models.WRN(16, 1, keep_prob=0.9)
     network.summary(print_fn=lines.append, line_length=80)

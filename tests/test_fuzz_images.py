@@ -1,4 +1,4 @@
-"""Image files by the thousand, through `predict_images` and `serve_bytes`."""
+"""Fuzz tests of image files in `predict` and `serve_bytes`."""
 
 import io
 import pathlib
@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from fuzzing import Group, damaged, judged, pick
-from keras_dropblock import data, exporting, models, predict_images
+from keras_dropblock import data, exports, hub, models, tasks
 from keras_dropblock.data import headers
-from keras_dropblock.exporting import endpoints
-from keras_dropblock.models.cards import Card
-from keras_dropblock.recipes import Recipe
 from test_encoded import jpeg_of_size, png_of_size
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.tensorflow_only]
 STATUSES = {
-    *(headers.OK, headers.EMPTY, headers.UNKNOWN, headers.TOO_LARGE),
+    headers.OK,
+    headers.EMPTY,
+    headers.UNKNOWN,
+    headers.TOO_LARGE,
     headers.UNREADABLE,
 }
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -34,7 +34,7 @@ def picture(height, width):
 
 
 def valid_files():
-    """Files of both kinds, in every mode that they have."""
+    """JPEG and PNG files in all of their modes."""
     image_module = pytest.importorskip("PIL.Image")
     files = []
 
@@ -75,13 +75,18 @@ def chunk(name, content):
 
 
 def interlaced(image, bits):
-    """A PNG file of seven passes, each of some rows and columns (Adam7)."""
+    """An interlaced PNG file (Adam7, seven passes)."""
     height, width, _ = image.shape
     header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 1)
     rows = b""
     for top, left, down, right in (
-        *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
-        *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
     ):
         part = image[top::down, left::right]
         part = part.astype(">u2") * 257 if bits == 16 else part
@@ -91,11 +96,11 @@ def interlaced(image, bits):
     return PNG + body + chunk(b"IEND", b"")
 
 
-# --- changed ones
+# --- damaged files
 
 
 def cases(count):
-    """(content, whether it is made of a valid file) of each case."""
+    """Yield (content, whether it derives from a valid file) for each case."""
     files = valid_files()
     large = picture(64, 64)
     for i in range(count):
@@ -120,7 +125,7 @@ def cases(count):
 
 
 def damaged_chunk(rng, file):
-    """A PNG file with a chunk damaged inside, and its check right again."""
+    """A PNG file with a damaged chunk whose checksum is valid."""
     chunks, at = [], len(PNG)
     while at < len(file):
         (length,) = struct.unpack(">I", file[at : at + 4])
@@ -139,7 +144,7 @@ def damaged_chunk(rng, file):
 
 
 def of_odd_size(rng, image):
-    """A file whose header says that it is of another size."""
+    """A file whose header has the wrong image size."""
     width, height = (
         int(pick(rng, [0, 1, 7, 300, 5792, 5793, 65_500, 65_535, side]))
         for side in rng.integers(0, 65_536, 2)
@@ -150,51 +155,42 @@ def of_odd_size(rng, image):
     return png_of_size(min(width * far, 2**32 - 1), height)
 
 
-# --- what becomes of them
+# --- the outcomes
 
 
 class Network:
-    """A network for images of some channels, here and as it is served."""
+    """A network for images with some channels, and its SavedModel."""
 
     def __init__(self, channels, folder):
-        self.model = models.WRN(
-            *(10, 1), num_classes=4, input_shape=(8, 12, channels)
-        )
-        recipe = Recipe(mean=(120.0,) * channels, std=(60.0,) * channels)
-        shape = self.model.input.shape[1:]
-        self.model.card = Card("toy", recipe, tuple(shape), (*"abcd",), {})
-        self._serve = self._served(folder)
-
-    def _served(self, folder):
-        """`serve_bytes` of an export; of other channels what it exports."""
         import tensorflow as tf
 
-        normalise = self.model.card.normalise
-        if self.model.input.shape[-1] == 3:
-            path = exporting.export(self.model, folder, normalise)
-            self._kept = tf.saved_model.load(str(path))
-            return self._kept.serve_bytes
-        return tf.function(
-            endpoints.serve_bytes(self.model, normalise, 1.0),
-            input_signature=[tf.TensorSpec((None,), tf.string)],
-            autograph=False,
+        self.model = models.WRN(
+            10, 1, num_classes=4, input_shape=(8, 12, channels)
         )
+        preprocessing = data.Preprocessing(
+            (8, 12), (120.0,) * channels, (60.0,) * channels
+        )
+        self.model.card = hub.Card("toy", preprocessing, tuple("abcd"))
+        path = exports.export(self.model, folder / str(channels))
+        self._kept = tf.saved_model.load(str(path))
 
     def serve(self, contents):
         """(status, probabilities) of each file, from one call."""
         import tensorflow as tf
 
-        answer = self._serve(tf.constant(contents, tf.string))
+        answer = self._kept.serve_bytes(tf.constant(contents, tf.string))
         statuses = [status.decode() for status in answer["status"].numpy()]
         return [*zip(statuses, answer["probabilities"].numpy(), strict=True)]
 
     def check(self, path, status, served):
-        """Both answer alike: with probabilities, or with a reason."""
+        """Both give the same probabilities, or both give a reason."""
         assert status in STATUSES, status
         if status != headers.OK:
             assert not served.any()
         try:
-            _, (here,) = predict_images(self.model, [path])
+            (here,) = tasks.Classification().probabilities(
+                self.model, self.model.card, [path]
+            )
         except ValueError as error:
             assert status != headers.OK, f"served, but here: {error}"
             raise
@@ -220,7 +216,7 @@ def images(count):
                 yield result, derived, fault
 
 
-def test_files_end_in_the_same_answer_or_a_reason(record_property):
+def test_predict_and_serve_bytes_give_the_same_answer_or_error(record_property):
     pytest.importorskip("PIL")
     group = Group("images", record_property)
     group.apart(images, 1200)

@@ -1,6 +1,5 @@
-"""Recipes by the thousand: files, assignments, grids and notations."""
+"""Fuzz tests of recipe files, assignments, grids and notations."""
 
-import dataclasses
 import json
 import pathlib
 import tomllib
@@ -11,48 +10,59 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import ODD_VALUES, Group, damaged, pick, several
-from keras_dropblock import grids, models
-from keras_dropblock.recipes import Recipe, RecipeError
+from keras_dropblock import models
+from keras_dropblock.errors import RecipeError
+from keras_dropblock.search import grids
+from keras_dropblock.training.recipe import Recipe
 
 pytestmark = pytest.mark.fuzz
 RECIPES = pathlib.Path(__file__).parents[1] / "training" / "recipes"
-KEYS = [field.name for field in dataclasses.fields(Recipe)]
-# Texts that no file of a user has, and that parsers have stumbled over.
+KEYS = [*Recipe().flat()]
+# Unusual texts on which parsers are known to fail.
 NASTY = [
-    *(
-        "[" * 5000,
-        "{a=" * 5000,
-        "9" * 5000,
-        "-" + "9" * 5000,
-        "0x" + "f" * 5000,
-    ),
-    *("1" + "0" * 400, "-1e999", "1e999", "nan", "-nan", "inf", "''", '""'),
-    *('"""', "'''x", '"\\ud800"', '"\\u0000"', '"\\u007f"', '"\\U00110000"'),
-    *("1979-05-27T07:32:00Z", "07:32:00", "[1, 'a', 2.5]", "[[], [[]]]"),
-    *(
-        "true false",
-        "#",
-        "\x00",
-        "\ud800",
-        "\udcff",
-        "é" * 3000,
-        "1_000",
-        "0o7",
-    ),
-    *(
-        "[1,]",
-        "{}",
-        "{a = 1}",
-        "1\nepochs = 2",
-        "1\n[table]\nx = 1",
-        "=",
-        "a=b",
-    ),
+    "[" * 5000,
+    "{a=" * 5000,
+    "9" * 5000,
+    "-" + "9" * 5000,
+    "0x" + "f" * 5000,
+    "1" + "0" * 400,
+    "-1e999",
+    "1e999",
+    "nan",
+    "-nan",
+    "inf",
+    "''",
+    '""',
+    '"""',
+    "'''x",
+    '"\\ud800"',
+    '"\\u0000"',
+    '"\\u007f"',
+    '"\\U00110000"',
+    "1979-05-27T07:32:00Z",
+    "07:32:00",
+    "[1, 'a', 2.5]",
+    "[[], [[]]]",
+    "true false",
+    "#",
+    "\x00",
+    "\ud800",
+    "\udcff",
+    "é" * 3000,
+    "1_000",
+    "0o7",
+    "[1,]",
+    "{}",
+    "{a = 1}",
+    "1\nepochs = 2",
+    "1\n[table]\nx = 1",
+    "=",
+    "a=b",
 ]
 
 
 def values():
-    """What TOML can say, most of it wrong for a recipe."""
+    """Values that TOML can express, mostly invalid in a recipe."""
     plain = st.one_of(
         st.integers(),
         st.floats(),
@@ -64,13 +74,13 @@ def values():
 
 
 def as_toml(value):
-    """A value in TOML; JSON's form, but of what is no number."""
+    """A value in TOML: as in JSON, except for NaN and infinity."""
     text = json.dumps(value, ensure_ascii=True)
     return text.replace("NaN", "nan").replace("Infinity", "inf")
 
 
 def parse(text, path):
-    """Read a recipe file; what is accepted must survive a round trip."""
+    """Read a recipe file. An accepted recipe must survive a round trip."""
     path.write_bytes(text if isinstance(text, bytes) else encoded(text))
     check_round_trip(Recipe.from_toml(path), path)
 
@@ -139,7 +149,7 @@ def test_recipe_files_end_in_a_recipe_or_a_recipe_error(
 
 
 def changed(rng, lines):
-    """Lines of a recipe with one of them damaged as a text or repeated."""
+    """The lines of a recipe, with one line damaged or repeated."""
     at = int(rng.integers(len(lines)))
     key, _, value = lines[at].partition("=")
     kind = rng.integers(6)
@@ -160,7 +170,7 @@ def changed(rng, lines):
 
 
 def odd(rng):
-    """One of the odd values as TOML, as far as it can say it."""
+    """One of the unusual values as TOML, if TOML can express it."""
     value = pick(rng, ODD_VALUES)
     return "{}" if value is None else as_toml(value)
 
@@ -247,11 +257,23 @@ def test_notations_end_in_a_network_or_a_value_error(record_property):
             )
     huge = "9" * 5000
     for notation in (
-        *(f"WRN-{huge}-1", f"WRN-10-{huge}x", f"WRN-{huge}-2-bottleneck"),
-        *(f"ResNet-50-{huge}", f"ResNet-{huge}", f"ResNet-50-0.{huge}"),
-        *(f"PreActResNet-{huge}", f"CifarResNet-{huge}", "ResNet-50-0"),
-        *("WRN-10-0", "WRN-0-1", "ResNet-50-0.001", "WRN-10-1-B(,)"),
-        *("WRN-10-1-B( )", f"WRN-10-1-B({huge})", "WRN-１０-1", "WRN-²-1"),
+        f"WRN-{huge}-1",
+        f"WRN-10-{huge}x",
+        f"WRN-{huge}-2-bottleneck",
+        f"ResNet-50-{huge}",
+        f"ResNet-{huge}",
+        f"ResNet-50-0.{huge}",
+        f"PreActResNet-{huge}",
+        f"CifarResNet-{huge}",
+        "ResNet-50-0",
+        "WRN-10-0",
+        "WRN-0-1",
+        "ResNet-50-0.001",
+        "WRN-10-1-B(,)",
+        "WRN-10-1-B( )",
+        f"WRN-10-1-B({huge})",
+        "WRN-１０-1",
+        "WRN-²-1",
         f"ResNet-50-{'9' * 400}",
     ):
         group.case(
@@ -265,12 +287,12 @@ def test_notations_end_in_a_network_or_a_value_error(record_property):
 
 
 def small(notation):
-    """Whether a notation can be built in the time of a test, or is none."""
+    """Whether a notation is invalid, or small enough to build in a test."""
     numbers = "".join(c if c.isdecimal() else " " for c in notation).split()
     return all(int(number) <= 40 for number in numbers)
 
 
-def test_what_tomllib_alone_would_raise_is_among_the_cases():
+def test_the_cases_include_errors_that_tomllib_does_not_wrap():
     for text, error in (
         (f"epochs = {NASTY[0]}", RecursionError),
         (f"epochs = {NASTY[2]}", ValueError),

@@ -1,4 +1,4 @@
-"""Requests by the thousand: to the limits alone, and to a whole server.
+"""Fuzz tests of the limits and of a whole server.
 
 The server needs KServe: `make test-serving`.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fuzzing import Group, altered, damaged, pick
-from keras_dropblock import data, exporting, models
+from keras_dropblock import data, exports, hub, models
 from limits import Limits
 from served import (
     INFER,
@@ -38,9 +38,9 @@ needs_kserve = pytest.mark.skipif(
     importlib.util.find_spec("kserve") is None,
     reason="KServe is not installed: make test-serving",
 )
-SECONDS = 20  # for an answer
-# 404: no such route or model; 405: a route without the method; 422: what
-# KServe's own check of the protocol says; 307: a slash too many.
+SECONDS = 20  # time limit for an answer
+# 404: unknown route or model; 405: wrong method; 422: rejected by KServe's
+# check of the protocol; 307: a redirect for an extra slash.
 REFUSALS = {307, 400, 403, 404, 405, 408, 413, 422}
 
 
@@ -49,8 +49,8 @@ def server(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = models.WRN(10, 1, num_classes=5, input_shape=SHAPE)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    normalise = data.Normalise((120.0,) * 3, (60.0,) * 3)
-    exporting.export(model, folder, normalise)
+    preprocessing = data.Preprocessing(SHAPE[:2], (120.0,) * 3, (60.0,) * 3)
+    exports.export(model, folder, card=hub.Card("tiny", preprocessing, ()))
     flags = ("--batch_size=16", "--max_megabytes=0.5", "--body_seconds=2")
     server = Server(folder, *flags)
     yield server
@@ -58,7 +58,7 @@ def server(tmp_path_factory):
 
 
 def most_memory(server):
-    """The most memory that the server has had, in MB."""
+    """Peak memory of the server, in MB."""
     with open(f"/proc/{server.process.pid}/status") as file:
         (line,) = (line for line in file if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
@@ -91,7 +91,7 @@ def content_of(body):
 
 
 def changed(rng, request, files):
-    """A request with a small change somewhere."""
+    """A valid request with a small change."""
     path, body, headers = request
     kind = rng.integers(12)
     if kind < 3:
@@ -114,37 +114,60 @@ def changed(rng, request, files):
         return path, body, headers | {name: odd.encode("utf-8")}
     if kind == 10:
         odd = [
-            *("", "x", "text/plain", "application/octet-stream"),
-            *("application/json; charset=utf-16", "application/cloudevents"),
-            *("application/cloudevents+json", "multipart/form-data"),
+            "",
+            "x",
+            "text/plain",
+            "application/octet-stream",
+            "application/json; charset=utf-16",
+            "application/cloudevents",
+            "application/cloudevents+json",
+            "multipart/form-data",
         ]
         return path, body, headers | {"Content-Type": pick(rng, odd)}
     return path, content_of(body), headers | odd_headers(rng)
 
 
 def odd_headers(rng):
-    """Headers that KServe, or what it stands on, may look at."""
+    """Headers that KServe or its libraries may read."""
     return {
         pick(
             rng,
             [
-                *("Content-Encoding", "Accept", "Accept-Encoding", "Expect"),
-                *("ce-specversion", "ce-id", "ce-type", "ce-source"),
-                *("X-Request-Id", "Request-Id", "Connection", "Te"),
+                "Content-Encoding",
+                "Accept",
+                "Accept-Encoding",
+                "Expect",
+                "ce-specversion",
+                "ce-id",
+                "ce-type",
+                "ce-source",
+                "X-Request-Id",
+                "Request-Id",
+                "Connection",
+                "Te",
             ],
         ): pick(rng, ["", "x", "1.0", "gzip", "a" * 5000, "\x7f"])
     }
 
 
 def anything(rng):
-    """A request that is made of nothing valid."""
+    """A request without valid parts."""
     path = pick(rng, [PREDICT, INFER])
     nested = pick(rng, [b"[", b'{"instances":', b'{"inputs":[']) * 20_000
     body = pick(
         rng,
         [
-            *(b"", b"null", b"[]", b"{}", b'""', b"0", b"NaN", b"9" * 5000),
-            *(nested, rng.bytes(int(rng.integers(200))), b"\0" * 100),
+            b"",
+            b"null",
+            b"[]",
+            b"{}",
+            b'""',
+            b"0",
+            b"NaN",
+            b"9" * 5000,
+            nested,
+            rng.bytes(int(rng.integers(200))),
+            b"\0" * 100,
             b'{"instances": null}',
             b'{"instances": {}}',
             b'{"instances": [' + b"1," * 50_000 + b"1]}",
@@ -160,7 +183,7 @@ def anything(rng):
 
 
 def by_surrogates():
-    """Half a character, which JSON can say, wherever there is a text."""
+    """An unpaired surrogate, which JSON can write, in every text."""
     half = "\ud800"
     good = tensor("FP32", [1, *SHAPE], [0.5] * 288)
     (one,) = good["inputs"]
@@ -184,7 +207,7 @@ def by_surrogates():
 
 
 def ask(server, request, method="POST"):
-    """The status of an answer; AssertionError if it is not as it must be."""
+    """Check an answer and return its status."""
     path, body, headers = request
     with contextlib.closing(server.connect()) as connection:
         connection.timeout = SECONDS
@@ -195,17 +218,19 @@ def ask(server, request, method="POST"):
     assert status == 200 or status in REFUSALS, (status, content[:300])
     if status == 200 and method == "POST":
         answer = json.loads(content)
-        given, _ = read(answer.get("data", answer))  # of a CloudEvent
+        given, _ = read(
+            answer.get("data", answer)
+        )  # the answer may be a CloudEvent
         assert np.isfinite(given).all()
     elif response.headers["Content-Type"] == "application/json":
         assert method == "HEAD" or len(json.loads(content)) == 1, content[:300]
-    # No flood, whatever was sent.
+    # The answer is short for any request.
     assert status == 200 or len(content) < 2000, content[:300]
     return status
 
 
 def raw(rng):
-    """The bytes of a request with small changes, of its head above all."""
+    """The bytes of a request with small changes, mostly in its head."""
     body = content_of({"instances": [[0]]})
     head = (
         f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\n"
@@ -215,7 +240,7 @@ def raw(rng):
 
 
 def send_raw(server, content):
-    """The status of what comes back; "closed" if nothing does."""
+    """The status of the answer, or "closed" if there is none."""
     address = ("127.0.0.1", server.port)
     with socket.create_connection(address, timeout=SECONDS) as connection:
         connection.sendall(content)
@@ -234,7 +259,7 @@ def send_raw(server, content):
 
 
 @needs_kserve
-def test_requests_end_in_answers_or_refusals(server, record_property):
+def test_every_request_gets_an_answer_or_an_error(server, record_property):
     group = Group("requests: HTTP", record_property)
     images, files = images_and_files()
     valid = valid_requests(images, files)
@@ -276,14 +301,14 @@ def test_requests_end_in_answers_or_refusals(server, record_property):
     group.close(at_least=1300)
 
 
-# --- the limits alone, as an ASGI application
+# --- the limits without a server, as an ASGI application
 
 
 MOST = 2**10  # bytes of a body
 
 
 async def application(scope, receive, send):
-    """Answers with the body that it was given."""
+    """An application that answers with the body of the request."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -296,7 +321,7 @@ async def application(scope, receive, send):
 
 
 def exchange(rng):
-    """(scope, messages, seconds before the last of them) of a request."""
+    """A request as (scope, messages, seconds before the last message)."""
     method = pick(rng, ["POST", "POST", "POST", "PUT", "GET", "HEAD", "X", ""])
     path = pick(rng, [PREDICT, INFER, "/v2/repository/models/x/load", "/", ""])
     size = int(pick(rng, [0, 1, 100, MOST - 1, MOST, MOST + 1, 5 * MOST]))
@@ -308,7 +333,7 @@ def exchange(rng):
         {"type": "http.request", "body": body[a:b], "more_body": True}
         for a, b in zip([0, *cuts], [*cuts, size], strict=True)
     ]
-    # What stands for nothing may be left out.
+    # Keys with default values may be missing.
     messages[-1].pop("more_body")
     for message in messages:
         if not message["body"] and rng.random() < 0.5:
@@ -318,7 +343,7 @@ def exchange(rng):
 
 
 async def converse(limits, scope, messages, late):
-    """(status, body) of the one answer that a request has."""
+    """(status, body) of the only answer to a request."""
     coming, sent = list(messages), []
 
     async def receive():
@@ -327,7 +352,7 @@ async def converse(limits, scope, messages, late):
         await asyncio.sleep(0)
         if coming:
             return coming.pop(0)
-        # The body has ended, and the client waits for an answer.
+        # The body has ended, and the client waits for the answer.
         return await asyncio.Event().wait()
 
     async def send(message):
@@ -354,14 +379,14 @@ def check_answer(scope, messages, late, answer):
             expected = 408
         if scope["path"].startswith("/v2/repository"):
             expected = 403
-        # A late body that is too large may be refused for either.
+        # A late body that is too large may be rejected for either reason.
         assert status in {expected, 408 if late else expected}
     if status != 200:
         assert list(json.loads(given)) == ["error"]
     return "accepted" if status == 200 else str(status)
 
 
-def test_the_limits_answer_every_exchange_once(record_property):
+def test_the_limits_answer_every_request_exactly_once(record_property):
     group = Group("requests: limits", record_property)
 
     async def all_of_them():
@@ -381,7 +406,7 @@ def test_the_limits_answer_every_exchange_once(record_property):
                 group.count(check_answer(*each, answer), True, took)
         scope = {"type": "http", "method": "POST", "path": PREDICT}
         whole = [{"type": "http.request", "body": b"x"}]
-        for _ in range(5):  # no place is taken any more
+        for _ in range(5):  # all slots are free again
             assert await converse(limits, scope, whole, 0) == (200, b"x")
 
     asyncio.run(all_of_them())

@@ -1,6 +1,6 @@
-"""Weights files by the thousand: damaged, of other networks, and no weights.
+"""Fuzz tests of weights files: damaged, of other networks, or not weights.
 
-Each kind of file is read in a process of its own, which HDF5 may kill.
+Each kind of file is read in a separate process, since HDF5 may crash it.
 """
 
 import io
@@ -16,16 +16,18 @@ import numpy as np
 import pytest
 
 from fuzzing import Group, altered, damaged, judged, pick
-from keras_dropblock import models
-from keras_dropblock.models import torch_weights, weights
+from keras_dropblock import hub, models
+from keras_dropblock.hub import weights
+from keras_dropblock.models import torch_weights
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.tensorflow_only]
-SENTINEL = 7.0  # no weight of these files has this value
+SENTINEL = 7.0  # no weight in these files has this value
 
 
 def network(depth=10, width=1, classes=4, **arguments):
     return models.WRN(
-        *(depth, width),
+        depth,
+        width,
         num_classes=classes,
         input_shape=(8, 8, 3),
         **arguments,
@@ -39,7 +41,7 @@ def content_of(model, folder):
 
 
 class Target:
-    """A network, and what of it has been loaded."""
+    """A network, and which of its weights have been loaded."""
 
     def __init__(self):
         self.model = network()
@@ -51,13 +53,13 @@ class Target:
 
     @property
     def loaded(self):
-        """Share of the variables that have a value of a file."""
+        """Fraction of the variables that were loaded from a file."""
         values = [keras.ops.convert_to_numpy(v) for v in self.model.weights]
         return np.mean([(value != SENTINEL).any() for value in values])
 
 
 def read_each(suffix, load, allowed, cases, whole_or_none):
-    """Yield what becomes of each (content, derived) when it is a file."""
+    """Load each (content, derived) as a file and yield the outcome."""
     target = Target()
     yield None
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +71,7 @@ def read_each(suffix, load, allowed, cases, whole_or_none):
             if result == "accepted" and loaded < 1:
                 fault = f"{loaded:.0%} of the variables were loaded"
             if result != "accepted" and whole_or_none and loaded > 0:
-                fault = f"it was refused, but {loaded:.0%} were loaded"
+                fault = f"it was rejected, but {loaded:.0%} were loaded"
             if loaded:
                 target.clear()
             os.remove(path)
@@ -81,7 +83,9 @@ def read_each(suffix, load, allowed, cases, whole_or_none):
 
 def hdf5(count):
     return read_each(
-        *(".weights.h5", weights.load, weights.WeightsError),
+        ".weights.h5",
+        weights.read_into,
+        weights.WeightsError,
         hdf5_files(count),
         whole_or_none=False,
     )
@@ -95,7 +99,7 @@ def hdf5_files(count):
         valid = content_of(model, folder)
         model.set_weights([v + 1 for v in model.get_weights()])
         other = content_of(model, folder)
-        # Where files of different weights agree, the structure is.
+        # Bytes that are equal in files of different weights are structure.
         structure = [
             i
             for i, (a, b) in enumerate(zip(valid, other, strict=False))
@@ -104,8 +108,11 @@ def hdf5_files(count):
         others = [
             content_of(model, folder)
             for model in (
-                *(network(16), network(10, 2), network(classes=5)),
-                *(network(block="B(3,1)"), models.CifarResNet(8)),
+                network(16),
+                network(10, 2),
+                network(classes=5),
+                network(block="B(3,1)"),
+                models.CifarResNet(8),
             )
         ]
     for i in range(count):
@@ -124,7 +131,7 @@ def hdf5_files(count):
 
 
 def changed_hdf5(rng, valid, alter):
-    """A well-formed HDF5 file with one thing in it that is not as it was."""
+    """A well-formed HDF5 file with one change."""
     file = io.BytesIO(valid)
     with h5py.File(file, "r+") as opened:
         datasets = []
@@ -140,7 +147,7 @@ def changed_hdf5(rng, valid, alter):
 
 
 def in_place(make):
-    """A change of one dataset: it gives way to what `make` puts there."""
+    """Replace one dataset by the result of `make`."""
 
     def alter(file, name):
         shape = file[name].shape
@@ -164,7 +171,7 @@ ALTERATIONS = [
     in_place(lambda f, n, s: f.create_dataset(n, s, [("a", "f4")])),
     in_place(lambda f, n, s: f.create_dataset(n, s, h5py.ref_dtype)),
     in_place(lambda f, n, s: f.create_dataset(n, data=h5py.Empty("f4"))),
-    # Terabytes that take no room in the file.
+    # A dataset of terabytes that takes no space in the file.
     in_place(lambda f, n, s: f.create_dataset(n, (2**40,), "f4", chunks=(9,))),
     in_place(
         lambda f, n, s: f.create_dataset(
@@ -191,12 +198,14 @@ ALTERATIONS = [
 ]
 
 
-# --- .safetensors, and files of torch.save
+# --- files of safetensors and of torch.save
 
 
 def states(count, suffix):
     return read_each(
-        *(suffix, torch_weights.load, torch_weights.TorchWeightsError),
+        suffix,
+        torch_weights.load,
+        torch_weights.WeightsError,
         state_files(count, suffix),
         whole_or_none=True,
     )
@@ -229,7 +238,7 @@ def state_files(count, suffix):
         kind = i % 10
         if kind < 4:  # anywhere
             yield damaged(rng, start), True
-        elif kind < 8:  # where names, shapes and offsets stand
+        elif kind < 8:  # in the part with names, shapes and offsets
             ends = [*range(min(8000, len(start)))]
             ends += range(max(len(start) - 8000, 0), len(start))
             yield damaged(rng, start, ends), True
@@ -243,38 +252,73 @@ def state_files(count, suffix):
                 changed[f"{name}s"] = changed.pop(name)
             try:
                 yield write(changed), True
-            except Exception:  # what no file of this kind can hold
+            except Exception:  # values that this kind of file cannot hold
                 yield damaged(rng, start), True
 
 
 def no_states(torch, tensors):
-    """What `torch.save` writes too, and what is no state dict."""
+    """Files of `torch.save` that do not hold a state dict."""
     one = tensors["conv0"]
     return [
-        *(None, 1, 2.5, "text", b"bytes", [], {}, one, [one], (one, one)),
-        *({1: one}, {None: one}, {b"conv0": one}, {("conv0",): one}),
-        *(tensors | {1: one, "x": one}, tensors | {None: 1}, {"conv0": 1}),
-        *({"state_dict": one}, {"state_dict": None}, {"params": [tensors]}),
-        *({"state_dict": {"params": tensors}}, {"params": {"params": 1}}),
-        *(torch.Size([3]), torch.float32, {"x" * 100_000: one}),
+        None,
+        1,
+        2.5,
+        "text",
+        b"bytes",
+        [],
+        {},
+        one,
+        [one],
+        (one, one),
+        {1: one},
+        {None: one},
+        {b"conv0": one},
+        {("conv0",): one},
+        tensors | {1: one, "x": one},
+        tensors | {None: 1},
+        {"conv0": 1},
+        {"state_dict": one},
+        {"state_dict": None},
+        {"params": [tensors]},
+        {"state_dict": {"params": tensors}},
+        {"params": {"params": 1}},
+        torch.Size([3]),
+        torch.float32,
+        {"x" * 100_000: one},
         {f"x{i}": one for i in range(5000)},
     ]
 
 
 def other_tensor(torch, rng, tensor, suffix):
     odd = [
-        *(tensor.double(), tensor.half(), tensor.bfloat16(), tensor.int()),
-        *(tensor.bool(), tensor.to(torch.complex64), tensor[None]),
-        *(tensor.flatten()[:1], tensor.flatten()[:0], torch.tensor(1.0)),
+        tensor.double(),
+        tensor.half(),
+        tensor.bfloat16(),
+        tensor.int(),
+        tensor.bool(),
+        tensor.to(torch.complex64),
+        tensor[None],
+        tensor.flatten()[:1],
+        tensor.flatten()[:0],
+        torch.tensor(1.0),
         tensor.to(torch.float8_e4m3fn),
     ]
     if suffix != ".safetensors":
         odd += [
-            *(None, 1, "text", [1.0], {}, {"a": tensor}, b"x", (tensor,)),
-            # Terabytes of one number.
+            None,
+            1,
+            "text",
+            [1.0],
+            {},
+            {"a": tensor},
+            b"x",
+            (tensor,),
+            # A tensor of terabytes that repeats one number.
             torch.ones(1, dtype=torch.float64).expand(2**40),
             torch.ones(1).expand(2**20, 2**20),
-            *(tensor.to_sparse(), tensor.to("meta"), tensor.requires_grad_()),
+            tensor.to_sparse(),
+            tensor.to("meta"),
+            tensor.requires_grad_(),
             torch.nn.Parameter(tensor),
         ]
     return pick(rng, odd)
@@ -299,12 +343,12 @@ def whole_models(count):
                 with zipfile.ZipFile(path, "w") as archive:
                     for name, content in changed_parts(rng, parts).items():
                         archive.writestr(name, content)
-            result, fault = judged(weights.WeightsError, models.load, path)
+            result, fault = judged(weights.WeightsError, hub.load, path)
             yield result, True, fault
 
 
 def changed_parts(rng, parts):
-    """The files of a zipped model, one of them damaged, altered or away."""
+    """A zipped model with one file damaged, changed or removed."""
     parts = dict(parts)
     name = pick(rng, sorted(parts))
     if name == "config.json" and rng.random() < 0.8:
@@ -317,14 +361,14 @@ def changed_parts(rng, parts):
     return parts
 
 
-def test_hdf5_files_are_loaded_whole_or_refused(record_property):
+def test_hdf5_files_are_loaded_completely_or_rejected(record_property):
     group = Group("weights: HDF5", record_property)
     group.apart(hdf5, 450)
     group.close(at_least=450)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_files_of_torch_are_loaded_whole_or_not_at_all(suffix, record_property):
+def test_torch_files_are_loaded_completely_or_rejected(suffix, record_property):
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     group = Group(f"weights: {suffix}", record_property)
@@ -332,7 +376,7 @@ def test_files_of_torch_are_loaded_whole_or_not_at_all(suffix, record_property):
     group.close(at_least=400)
 
 
-def test_whole_models_are_loaded_or_refused(record_property):
+def test_keras_files_are_loaded_or_rejected(record_property):
     group = Group("weights: .keras", record_property)
     group.apart(whole_models, 60)
     group.close(at_least=60)

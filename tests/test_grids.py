@@ -1,4 +1,4 @@
-"""Grids: every combination once, in folders that a reader can tell apart."""
+"""Grids: all combinations, each in a folder with a readable name."""
 
 import itertools
 import pathlib
@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from keras_dropblock import grids
-from keras_dropblock.recipes import Recipe, RecipeError
+from keras_dropblock.errors import RecipeError
+from keras_dropblock.search import grids
+from keras_dropblock.training.recipe import Recipe
 
 HERE = pathlib.Path("runs")
 
@@ -26,7 +27,7 @@ def test_every_combination_is_there_once_with_every_seed():
     assert len({run.workdir for run in found}) == 12
     for run in found:
         assert run.point == (run.recipe.block_size, run.recipe.keep_prob)
-        # What is not in the grid is as it was.
+        # Keys that are not in the grid are unchanged.
         rest = {"block_size": 7, "keep_prob": 1.0, "seed": 0}
         assert run.recipe.replaced(rest, "") == Recipe()
 
@@ -70,12 +71,16 @@ def test_a_grid_is_read_as_toml():
     "texts, message",
     [
         (["block_size"], "--grid must read key=value. Received: 'block_size'"),
-        (["seed=[0, 1]"], "`seed` is not for a grid"),
+        (["seed=[0, 1]"], "`seed` cannot be in a grid"),
+        (["task=['a', 'b']"], "`task` cannot vary"),
         (["blocksize=[1]"], "unknown key `blocksize`. Did you mean `block_s"),
         (["block_size=[1, 0]"], "--grid: `block_size` must be >= 1"),
         (["block_size=3"], "`block_size` must have a list of values"),
         (["block_size=[]"], "`block_size` must have a list of values"),
-        (["schedule=[linear]"], "with texts in quotes. Received: schedule='[l"),
+        (
+            ["schedule=[linear]"],
+            "with strings in quotes. Received: schedule='[l",
+        ),
         (["dropblock_groups=[2, 3]"], "must be a list of ints. Received: drop"),
         (["block_size=[3, 1, 3]"], "distinct values. Received: block_size=[3,"),
         (["keep_prob=[1, 1.0]"], "`keep_prob` must have distinct values"),

@@ -1,4 +1,4 @@
-"""The server's limits, as a plain ASGI application: no server is needed."""
+"""The server's limits as an ASGI application, without a server."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import pytest
 
 from limits import Limits
 
-BYTES = 2**20 // 1024  # of the largest body that `limited` lets through
+BYTES = 2**20 // 1024  # of the largest body that `limited` accepts
 PREDICT = {"type": "http", "method": "POST", "path": "/v1/models/tiny:predict"}
 GONE = {"type": "http.disconnect"}
 
@@ -17,7 +17,7 @@ def part(body, more=True):
 
 
 class App:
-    """An application that notes each call, reads one message and says 200."""
+    """An application that records each call and answers with status 200."""
 
     def __init__(self, works=None):
         self.calls = []
@@ -38,12 +38,12 @@ def limited(app, requests=1, seconds=30.0):
 
 
 async def ask(application, *messages, scope=PREDICT, stays=False):
-    """What is sent in answer to a client that sends these messages.
+    """The messages sent in answer to a client's messages.
 
     Args:
-        stays: whether the client then stays connected and silent.
+        stays: whether the client then stays connected without sending.
     """
-    waiting, sent = list(messages), []  # what it sends, what it is sent
+    waiting, sent = list(messages), []  # messages of the client, messages to it
 
     async def receive():
         if waiting:
@@ -70,7 +70,7 @@ def reason(sent):
     return json.loads(sent[1]["body"])["error"]
 
 
-def test_a_body_in_parts_reaches_the_application_whole():
+def test_the_application_receives_the_whole_body_at_once():
     app = App()
     sent = asyncio.run(
         ask(limited(app), part(b"ab"), part(b""), part(b"c", more=False))
@@ -79,7 +79,7 @@ def test_a_body_in_parts_reaches_the_application_whole():
     assert app.calls == [part(b"abc", more=False)]
 
 
-def test_after_its_body_the_application_hears_the_client_go():
+def test_the_application_is_told_of_a_disconnect_after_the_body():
     heard = []
 
     async def app(scope, receive, send):
@@ -96,11 +96,11 @@ def test_a_body_cut_short_by_a_disconnect_is_dropped(before):
 
     async def clients():
         cut = await ask(application, *[part(b"{}")] * before, GONE)
-        # The only slot is free again.
+        # The only slot for a request is free again.
         return cut, await ask(application, part(b"whole", more=False))
 
     cut, whole = asyncio.run(clients())
-    assert cut == []  # nobody is there to be answered
+    assert cut == []  # the client has disconnected
     assert app.calls == [part(b"whole", more=False)] and status(whole) == 200
 
 
@@ -121,7 +121,7 @@ def test_a_body_has_at_most_the_allowed_bytes():
     assert status(answer(b"a")) == 200  # the slot is free again
 
 
-def test_of_a_refused_body_little_more_is_read():
+def test_little_more_is_read_of_a_rejected_body():
     endless = [part(b"a" * BYTES)] * 100
     read = iter(endless)
 
@@ -158,7 +158,7 @@ def test_more_requests_than_allowed_get_503_and_others_do_not():
         working = [
             asyncio.create_task(ask(application, whole)) for _ in range(2)
         ]
-        await asyncio.sleep(0)  # they start, and wait
+        await asyncio.sleep(0)  # the requests start and wait
         refused = await ask(application, whole)
         gone = await ask(application, part(b"{"), GONE)
         done.set()
@@ -170,7 +170,7 @@ def test_more_requests_than_allowed_get_503_and_others_do_not():
 
     refused, gone, health, working, later = asyncio.run(clients())
     assert status(refused) == 503
-    assert reason(refused) == "2 requests are at work. Try again."
+    assert reason(refused) == "2 requests are in progress. Try again."
     assert (b"retry-after", b"1") in refused[0]["headers"]
     assert gone == []
     assert [*map(status, [health, *working, later])] == [200] * 4
@@ -192,7 +192,7 @@ def test_models_are_neither_loaded_nor_unloaded():
     app = App()
     scope = {**PREDICT, "path": "/v2/repository/models/tiny/unload"}
     sent = asyncio.run(ask(limited(app), part(b"", more=False), scope=scope))
-    assert status(sent) == 403 and "not loaded by request" in reason(sent)
+    assert status(sent) == 403 and "does not load or unload" in reason(sent)
     assert app.calls == []
 
 
@@ -203,7 +203,9 @@ def test_models_are_neither_loaded_nor_unloaded():
         (PREDICT["path"], b"a" * (BYTES + 1)),
     ],
 )
-def test_a_client_that_goes_before_its_refusal_gets_no_answer(path, body):
+def test_a_client_that_disconnects_before_the_rejection_gets_no_answer(
+    path, body
+):
     app = App()
     application = limited(app, requests=1)
     scope = {**PREDICT, "path": path}
@@ -213,7 +215,7 @@ def test_a_client_that_goes_before_its_refusal_gets_no_answer(path, body):
     assert status(sent) == 200
 
 
-def test_what_has_no_body_is_passed_on_as_it_is():
+def test_requests_without_a_body_are_passed_on_unchanged():
     app = App()
     for scope in ({**PREDICT, "method": "HEAD"}, {"type": "lifespan"}):
         sent = asyncio.run(ask(limited(app), GONE, scope=scope))

@@ -1,4 +1,4 @@
-"""The pure functions behind DropBlock: rates, blocks, scale."""
+"""The pure functions of DropBlock: rates, blocks, scale."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from keras_dropblock.layers import masks
 
 
 def grow(seeds, block_size, size):
-    """Kept units (1) after blocks of `block_size` grew from `seeds`."""
+    """Grow blocks of `block_size` from `seeds`; 1 marks a kept unit."""
     seeds = np.array(seeds, bool)
     axes = list(range(seeds.ndim))
     dropped = masks.grow_blocks(
@@ -21,7 +21,7 @@ def grow(seeds, block_size, size):
 
 
 def test_a_seed_is_the_first_corner_of_its_block():
-    # 5 x 4 map, blocks of 3 x 3: seeds live on 3 x 2 positions.
+    # 5 x 4 map, blocks of 3 x 3: seeds can be at 3 x 2 positions.
     assert grow([[0, 0], [0, 1], [0, 0]], 3, (5, 4)) == [
         [1, 1, 1, 1],
         [1, 0, 0, 0],
@@ -50,7 +50,7 @@ def test_blocks_overlap_and_end_at_the_edges():
     ]
 
 
-def test_a_block_of_one_drops_the_seeds_alone():
+def test_a_block_of_one_drops_only_the_seeds():
     assert grow([[1, 0, 0], [0, 0, 1]], 1, (2, 3)) == [[0, 1, 1], [1, 1, 0]]
 
 
@@ -174,7 +174,8 @@ def test_everything_dropped_is_zeros_and_so_is_the_gradient(dtype, value):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("kept, scale", [(4, 2.0**14), (1, 2.0**15)])
 def test_the_scale_of_a_few_kept_units_stays_finite(dtype, kept, scale):
-    # Of 65,536 units 4 are kept, or 1, whose scale 65,536 is beyond float16.
+    # 4 or 1 of 65,536 units are kept. A scale of 65,536 would overflow in
+    # float16.
     x = keras.ops.ones((1, 64, 64, 16), dtype=dtype)
     dropped = np.ones((1, 64, 64, 16), bool)
     dropped[0, 5, :kept, 3] = False

@@ -1,7 +1,7 @@
-"""Keras 3's `fit` does not run under MultiWorkerMirroredStrategy: a witness.
+"""Keras 3's `fit` does not run under MultiWorkerMirroredStrategy.
 
-The README says so. When a Keras release mends it, this test fails: then
-`strategy = "multi_worker_mirrored"` can be offered, and the README changed.
+The README says so. When a Keras release fixes this, the test fails. Then
+`strategy = "multi_worker_mirrored"` can be added, and the README changed.
 """
 
 import json

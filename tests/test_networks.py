@@ -1,4 +1,4 @@
-"""What the papers' networks cost, and that each row has its recipe."""
+"""The cost of the papers' networks, and the recipes for them."""
 
 import pathlib
 import re
@@ -7,14 +7,15 @@ import keras
 import pytest
 
 from keras_dropblock import files
-from keras_dropblock.analysis import networks
+from keras_dropblock.analysis import complexity, networks
+from keras_dropblock.cli import list as command
 from keras_dropblock.layers import PostActivationBlock
 from keras_dropblock.models import WRN, PreActResNet, ResNet
-from keras_dropblock.recipes import Recipe
+from keras_dropblock.training.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*.toml"))
-# Training images, and what a network for them is built with.
+# (training images, input shape, classes)
 DATASETS = {
     "digits": (1_437, (32, 32, 1), 10),
     "cifar10": (50_000, (32, 32, 3), 10),
@@ -35,67 +36,71 @@ def test_multiply_adds_by_hand():
         + 64 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
         + 64 * 10
     )
-    assert networks.multiply_adds(WRN(10, 1, keep_prob=0.9)) == expected
+    assert complexity.multiply_adds(WRN(10, 1, keep_prob=0.9)) == expected
 
 
 def test_a_stride_in_a_bottleneck_counts_where_it_is():
-    # At 4 x 4 from the 3x3 conv on in both; the 1x1 before it has 8 x 8 in a
-    # post-activation bottleneck, and in a pre-activation one it strides.
+    # In both kinds, the size is 4 x 4 from the 3x3 conv on. The 1x1 conv before
+    # it has 8 x 8 in a post-activation bottleneck. In a pre-activation one it
+    # has the stride.
     model = keras.Sequential([keras.Input((8, 8, 8))])
     model.add(PostActivationBlock(16, (1, 3, 1), inner_filters=4, strides=2))
     block = 64 * 8 * 4 + 16 * (9 * 4 * 4 + 4 * 16 + 8 * 16)
     functional = keras.Model(model.inputs, model.layers[0](model.inputs[0]))
-    assert networks.multiply_adds(functional) == block
+    assert complexity.multiply_adds(functional) == block
 
 
 @pytest.mark.parametrize(
     "build, giga",
     [
-        # The first five as computed by others from the structure.
+        # The first five are published counts, computed from the structure.
         (lambda: WRN(16, 4), 0.39),
         (lambda: WRN(16, 8), 1.55),
         (lambda: WRN(40, 4), 1.30),
         (lambda: WRN(22, 8), 2.45),
         (lambda: WRN(28, 10), 5.24),
         (lambda: ResNet(18), 1.81),  # 1.8 in He et al. 2015, table 1
-        (lambda: ResNet(34), 3.66),  # 3.6
+        (lambda: ResNet(34), 3.66),  # 3.6 there
         (lambda: PreActResNet(164), 0.24),
     ],
 )
 def test_multiply_adds_are_the_known_ones(build, giga):
-    assert networks.multiply_adds(build()) / 1e9 == pytest.approx(
+    assert complexity.multiply_adds(build()) / 1e9 == pytest.approx(
         giga, abs=0.005
     )
 
 
-@pytest.mark.slow
-def test_the_readme_shows_every_network_and_heads_what_training_costs(
-    monkeypatch,
-):
-    sizes, size = {}, networks.size
-
-    def size_once(*network):  # of up to 1,202 layers: a minute for them all
-        if network not in sizes:
-            sizes[network] = size(*network)
-            keras.utils.clear_session()
-        return sizes[network]
-
-    monkeypatch.setattr(networks, "size", size_once)
-    table = networks.table(ROOT / "training" / "recipes")
+def test_the_readme_shows_every_network():
+    table = command.table(ROOT / "training" / "recipes")
     assert f"<!-- networks -->\n\n{table}\n<!-- /networks -->" in (
         ROOT / "README.md"
-    ).read_text("utf-8"), (
-        "Run keras-dropblock-list --recipes=training/recipes --into=README.md"
-    )
+    ).read_text("utf-8"), "Run python tools/readme_networks.py"
     assert table.count("\n") == 2 + len(networks.NETWORKS)
     used = {Recipe.from_toml(path).model for path in RECIPES}
     unused = networks.NETWORKS.keys() - used
-    assert unused == {"WRN-101-2-bottleneck"}  # in no table of the papers
+    assert unused == {"WRN-101-2-bottleneck"}  # not in a table of the papers
+
+
+@pytest.mark.slow
+def test_networks_have_the_documented_sizes():
+    for name, network in networks.NETWORKS.items():
+        shape = (network.image_size, network.image_size, 3)
+        found = complexity.size(name, shape, network.num_classes)
+        assert found == (network.parameters, network.multiply_adds), name
+        keras.utils.clear_session()
+
+
+@pytest.mark.slow
+def test_the_heads_of_recipes_say_what_training_costs():
+    sizes = {}
     for path in RECIPES:
         recipe = Recipe.from_toml(path)
         images, image_shape, classes = DATASETS[recipe.dataset]
-        _, cost = networks.size(recipe.model, image_shape, classes)
-        compute = networks.petaflop(cost, images * recipe.epochs)
+        network = recipe.model, image_shape, classes
+        if network not in sizes:  # networks with up to 1,202 layers
+            _, sizes[network] = complexity.size(*network)
+            keras.utils.clear_session()
+        compute = complexity.petaflop(sizes[network], images * recipe.epochs)
         (text,) = re.findall(r"# Compute: (\S+) PFLOP", path.read_text())
         assert float(text) == pytest.approx(compute, rel=0.055), path.name
 
@@ -115,16 +120,16 @@ def test_a_recipes_head_says_what_it_is_and_how_to_run_it(path):
     text = path.read_text("utf-8")
     head = re.match(r"(?:#.*\n)+", text)[0]
     assert f"--recipe=training/recipes/{path.name} " in head
-    if "table" in head:  # a score of a paper, and how sure it is
+    if "table" in head:  # a score from a paper, and how it was verified
         assert re.search(r"\d %", head) and "verified" in head
     assert re.search(
         r"Not run by this project yet|Result: |not a\n?#? ?result", head
     )
-    # A body holds what differs from the defaults, each key once.
-    recipe, default = Recipe.from_toml(path), Recipe()
+    # A body has only keys that differ from the defaults, each once.
+    recipe, default = Recipe.from_toml(path).flat(), Recipe().flat()
     keys = re.findall(r"^(\w+) =", text, re.M)
     assert len(keys) == len({*keys})
-    same = [k for k in keys if getattr(recipe, k) == getattr(default, k)]
+    same = [k for k in keys if recipe[k] == default[k]]
     assert same in ([], ["model"])
 
 

@@ -1,4 +1,4 @@
-"""The kernel's batch normalisation is that of Keras."""
+"""Batch normalization by TensorFlow's kernel gives the results of Keras."""
 
 import inspect
 
@@ -17,7 +17,7 @@ def built(cls, shape=X.shape, **kwargs):
     layer = cls(momentum=0.9, epsilon=1e-5, **kwargs)
     layer.build(shape)
     rng = np.random.default_rng(1)
-    # Weights that tell every term apart; variances must be positive.
+    # Different values for all weights. Variances must be positive.
     layer.set_weights([0.5 + rng.random(w.shape) for w in layer.get_weights()])
     return layer
 
@@ -86,12 +86,13 @@ needs_renorm = pytest.mark.skipif(
         ),
     ],
 )
-def test_every_other_case_is_keras_too(kwargs, shape, training):
+def test_every_other_case_equals_keras(kwargs, shape, training):
     x = RNG.normal(1, 2, size=shape).astype("float32")
     theirs, ours = pair(shape=shape, **kwargs)
     expected, got = theirs(x, training=training), ours(x, training=training)
     assert expected.dtype == got.dtype
-    # bfloat16 has eight bits; Keras rounds in other places than the kernel.
+    # bfloat16 has eight bits of precision, and Keras rounds at other places
+    # than the kernel.
     tolerance = 0.05 if "mixed" in kwargs.get("dtype", "") else 1e-4
     assert np.allclose(
         array(expected), array(got), rtol=tolerance, atol=tolerance
@@ -100,14 +101,14 @@ def test_every_other_case_is_keras_too(kwargs, shape, training):
         assert np.allclose(a, b, rtol=1e-2, atol=1e-4)
 
 
-def test_a_mask_counts():
+def test_a_mask_gives_the_same_result_as_in_keras():
     x, mask = X[:, :, 0], np.arange(7)[None] < np.arange(8)[:, None]
     theirs, ours = pair(shape=x.shape)
     expected = array(theirs(x, training=True, mask=mask))
     assert np.allclose(expected, array(ours(x, training=True, mask=mask)))
 
 
-def test_frozen_it_uses_its_moving_statistics():
+def test_a_frozen_layer_uses_its_moving_statistics():
     layer = built(BatchNormalization)
     layer.trainable = False
     assert np.allclose(
@@ -115,7 +116,7 @@ def test_frozen_it_uses_its_moving_statistics():
     )
 
 
-def test_weights_go_both_ways():
+def test_weights_and_config_are_those_of_keras():
     theirs, ours = pair()
     assert [w.path.split("/")[-1] for w in theirs.weights] == [
         w.path.split("/")[-1] for w in ours.weights
@@ -127,7 +128,7 @@ def test_weights_go_both_ways():
 
 
 @pytest.mark.tensorflow_only
-def test_unknown_sizes_are_known_when_the_graph_runs():
+def test_sizes_may_be_unknown_until_the_graph_runs():
     import tensorflow as tf
 
     theirs, ours = pair()

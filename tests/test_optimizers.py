@@ -1,4 +1,4 @@
-"""SGD, weight decay and the learning rate mean what they mean in Torch."""
+"""SGD, weight decay and the learning rate behave as in Torch."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import pytest
 from keras_dropblock import models
 from keras_dropblock.optimizers import (
     SGD,
+    cosine_schedule,
     couple_weight_decay,
     drop_steps,
     step_schedule,
@@ -14,7 +15,7 @@ from keras_dropblock.optimizers import (
 
 
 def torch_sgd(w, gradients, rates, momentum=0.9, nesterov=True):
-    """Torch's optim.SGD, by its documentation."""
+    """Torch's optim.SGD, implemented from its documentation."""
     velocity, path = np.zeros_like(w), []
     for gradient, rate in zip(gradients, rates, strict=True):
         velocity = momentum * velocity + gradient
@@ -30,7 +31,7 @@ def test_steps_are_torchs_across_a_drop_of_the_rate(nesterov):
     rng = np.random.default_rng(0)
     w = rng.normal(size=5).astype("float32")
     gradients = rng.normal(size=(60, 5)).astype("float32")
-    schedule = step_schedule(0.1, (3, 5), 0.2, steps_per_epoch=10)
+    schedule = step_schedule(0.1, drop_steps((3, 5), 10), 0.2)
     rates = [0.1] * 20 + [0.02] * 20 + [0.004] * 20
     variable = keras.Variable(w)
     optimizer = SGD(schedule, momentum=0.9, nesterov=nesterov)
@@ -43,10 +44,11 @@ def test_steps_are_torchs_across_a_drop_of_the_rate(nesterov):
 
 
 def test_a_constant_gradient_slows_at_once_when_the_rate_drops():
-    # Velocity 10, rate .1 -> .02: Torch moves .02 * (1 + .9 * 10) = .2 a
-    # step from then on; Keras's own SGD still .85 in the first.
+    # The velocity is 10 when the rate drops from .1 to .02. With Torch, each
+    # step is then .02 * (1 + .9 * 10) = .2. With Keras's SGD, the first step
+    # is still .85.
     variable = keras.Variable(0.0)
-    optimizer = SGD(step_schedule(0.1, (2,), 0.2, 200), 0.9, nesterov=True)
+    optimizer = SGD(step_schedule(0.1, (200,), 0.2), 0.9, nesterov=True)
     path = []
     for _ in range(202):
         optimizer.apply([keras.ops.convert_to_tensor(1.0)], [variable])
@@ -55,7 +57,7 @@ def test_a_constant_gradient_slows_at_once_when_the_rate_drops():
 
 
 class Trajectory(keras.callbacks.Callback):
-    """Records all weights, as one vector, after every step."""
+    """Records all weights as one vector after every step."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +70,7 @@ class Trajectory(keras.callbacks.Callback):
 
 
 def trajectory_of_torch(weights, x, y, reset_momentum):
-    """30 steps an epoch of torch.optim.SGD, at .1, .02 and .004."""
+    """Three epochs of 30 steps of torch.optim.SGD at rates .1, .02, .004."""
     torch = pytest.importorskip("torch")
     kernel, bias, kernel_2, bias_2 = parameters = [
         torch.tensor(w, dtype=torch.float64, requires_grad=True)
@@ -101,7 +103,7 @@ def trajectory_of_torch(weights, x, y, reset_momentum):
 
 
 @pytest.mark.parametrize("reset_momentum", [False, True])
-def test_a_network_takes_torchs_way_across_two_drops(reset_momentum):
+def test_a_network_trains_as_in_torch_across_two_drops(reset_momentum):
     model = keras.Sequential(
         [
             keras.Input((6,)),
@@ -116,7 +118,7 @@ def test_a_network_takes_torchs_way_across_two_drops(reset_momentum):
 
     couple_weight_decay(model, 5e-4)
     optimizer = SGD(
-        step_schedule(0.1, (4, 8), 0.2, 30),
+        step_schedule(0.1, drop_steps((4, 8), 30), 0.2),
         0.9,
         nesterov=True,
         reset_momentum_at=drop_steps((4, 8), 30) if reset_momentum else (),
@@ -124,7 +126,8 @@ def test_a_network_takes_torchs_way_across_two_drops(reset_momentum):
     model.compile(optimizer, "mse")
     trajectory = Trajectory()
     model.fit(
-        *(x, y),
+        x,
+        y,
         batch_size=4,
         epochs=10,
         shuffle=False,
@@ -138,7 +141,7 @@ def test_a_network_takes_torchs_way_across_two_drops(reset_momentum):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_momentum_is_reset_at_the_first_step_of_the_drop(jit_compile):
-    # Gradient 1 throughout: the velocity is 1, 1.9, 2.71, then 1 again.
+    # The gradient is always 1: the velocity is 1, 1.9, 2.71, then 1 again.
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
     )
@@ -148,7 +151,7 @@ def test_momentum_is_reset_at_the_first_step_of_the_drop(jit_compile):
         optimizer, lambda y, p: keras.ops.mean(p), jit_compile=jit_compile
     )
     trajectory, x = Trajectory(), np.ones((9, 1), "float32")
-    model.fit(*(x, x), batch_size=1, verbose=0, callbacks=[trajectory])
+    model.fit(x, x, batch_size=1, verbose=0, callbacks=[trajectory])
     steps = -np.diff(np.ravel(trajectory.path), prepend=0.0)
     assert steps == pytest.approx([1, 1.9, 2.71] * 3)
 
@@ -159,11 +162,11 @@ def test_no_momentum_is_plain_gradient_descent():
     assert float(keras.ops.convert_to_numpy(variable)) == 0.5
 
 
-def test_weight_decay_is_torchs_and_not_kerass():
-    """200 steps at rate .1 with no gradient but the decay's.
+def test_weight_decay_is_torchs_and_not_that_of_keras():
+    """200 steps at rate .1, where weight decay gives the only gradient.
 
-    Torch at 5e-4 leaves .90816 of the weight (its own run); Keras's
-    `weight_decay=5e-4` leaves (1 - .1 * 5e-4)^200 = .99005.
+    With 5e-4 in Torch, .90816 of the weight is left (measured with Torch).
+    With Keras's `weight_decay=5e-4`, (1 - .1 * 5e-4)^200 = .99005 is left.
     """
 
     def after_200_steps(optimizer, weight_decay):
@@ -203,16 +206,17 @@ def test_every_variable_decays_and_the_sum_is_float32(policy):
     total = float(keras.ops.convert_to_numpy(sum(model.losses)))
     assert total == pytest.approx(expected, rel=1e-5)
     couple_weight_decay(model, 5e-4, norms=False)
-    convs, dense = 3 * 2 + 1 + 2, 2  # of blocks, stem, shortcuts; W and b
+    convs, dense = 3 * 2 + 1 + 2, 2  # blocks + stem + shortcuts; W and b
     assert len(model.losses) == convs + dense
     couple_weight_decay(model, 0.0)
     assert model.losses == []
 
 
-def test_the_rate_drops_as_its_epoch_begins():
-    # The official log: epoch 59 at .1, 60 at .02, 119 .02, 120 .004, 160
-    # .0008; 390 steps an epoch since the last partial batch is left out.
-    schedule = step_schedule(0.1, (60, 120, 160), 0.2, steps_per_epoch=390)
+def test_the_rate_drops_at_the_beginning_of_its_epoch():
+    # The official log has rate .1 in epoch 59, .02 in 60 to 119, .004 from 120
+    # and .0008 from 160. An epoch has 390 steps, because the last partial
+    # batch is left out.
+    schedule = step_schedule(0.1, drop_steps((60, 120, 160), 390), 0.2)
     for step, rate in (
         (0, 0.1),
         (59 * 390 - 1, 0.1),
@@ -227,13 +231,25 @@ def test_the_rate_drops_as_its_epoch_begins():
 
 
 def test_no_drops_are_a_constant_rate():
-    assert step_schedule(0.1, (), 0.2, 390) == 0.1
+    assert step_schedule(0.1, (), 0.2) == 0.1
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_a_cosine_falls_from_the_rate_to_zero(warmup):
+    schedule = cosine_schedule(0.1, 12, warmup_steps=warmup)
+    rates = [float(keras.ops.convert_to_numpy(schedule(i))) for i in range(13)]
+    rise = [0.1 * i / 4 for i in range(warmup)]
+    steps = 12 - warmup
+    fall = [0.05 * (1 + np.cos(np.pi * i / steps)) for i in range(steps + 1)]
+    assert rates == pytest.approx([*rise, *fall], abs=1e-7)
 
 
 @pytest.mark.parametrize("drops", [(), (6,)])
 def test_the_rate_rises_linearly_over_the_warm_up(drops):
     # Batch 1,024 of ImageNet: 0.4 after 5 epochs of 1,251 steps.
-    schedule = step_schedule(0.4, drops, 0.1, 1251, warmup_epochs=5)
+    schedule = step_schedule(
+        0.4, drop_steps(drops, 1251), 0.1, warmup_steps=5 * 1251
+    )
     for step, rate in (
         (0, 0.0),
         (1251, 0.08),
@@ -246,8 +262,9 @@ def test_the_rate_rises_linearly_over_the_warm_up(drops):
 
 def test_the_optimizer_survives_its_config():
     optimizer = SGD(
-        step_schedule(0.1, (2,), 0.2, 10, warmup_epochs=1),
-        *(0.9, True),
+        step_schedule(0.1, (10,), 0.2, warmup_steps=10),
+        0.9,
+        True,
         reset_momentum_at=(10,),
         clipnorm=1.0,
     )

@@ -1,6 +1,6 @@
-"""Where KerasCV's DropBlock2D fails and this one works.
+"""Cases in which KerasCV's DropBlock2D fails and this one works.
 
-Runs where `keras-cv` is installed: `pip install '.[peers]'`.
+These tests need `keras-cv`: `pip install '.[peers]'`.
 """
 
 import keras
@@ -11,7 +11,7 @@ import keras_dropblock
 
 pytestmark = [
     pytest.mark.tensorflow_only,
-    pytest.mark.filterwarnings("ignore"),  # KerasCV's own
+    pytest.mark.filterwarnings("ignore"),  # warnings of KerasCV
 ]
 
 
@@ -31,14 +31,21 @@ def fit(layer, jit_compile):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_in_graph_mode(kerascv, jit_compile):
-    assert np.isfinite(fit(keras_dropblock.DropBlock2D(0.9, 3), jit_compile))
+    assert np.isfinite(
+        fit(
+            keras_dropblock.DropBlock2D(keep_prob=0.9, block_size=3),
+            jit_compile,
+        )
+    )
     with pytest.raises(TypeError, match="SymbolicTensor"):
         fit(kerascv(0.1, 3), jit_compile)
 
 
 def test_rectangular_maps(kerascv):
     x = np.ones((64, 20, 10, 64), "float32")
-    ours = keras_dropblock.DropBlock2D(0.9, 3, seed=1)(x, training=True)
+    ours = keras_dropblock.DropBlock2D(keep_prob=0.9, block_size=3, seed=1)(
+        x, training=True
+    )
     theirs = kerascv(0.1, 3, seed=1)(x, training=True)
     ours, theirs = ((np.asarray(y) == 0) for y in (ours, theirs))
     assert ours.mean() == pytest.approx(0.095, abs=0.005)
@@ -49,6 +56,8 @@ def test_rectangular_maps(kerascv):
 
 def test_blocks_larger_than_the_map(kerascv):
     x = np.ones((8, 6, 6, 16), "float32")
-    ours = keras_dropblock.DropBlock2D(0.9, 7, seed=1)(x, training=True)
+    ours = keras_dropblock.DropBlock2D(keep_prob=0.9, block_size=7, seed=1)(
+        x, training=True
+    )
     assert np.isfinite(ours).all()
     assert np.isnan(kerascv(0.1, 7)(x, training=True)).all()

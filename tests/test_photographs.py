@@ -1,4 +1,4 @@
-"""ImageNet's input: parts of photographs, read from disk as needed."""
+"""Input for ImageNet: crops of photographs, read from disk when needed."""
 
 import io
 
@@ -15,23 +15,26 @@ SIZE = (32, 32)
 
 @pytest.fixture
 def photographs(imagenette):
-    return data.stream(
+    return data.load(
         imagenette,
-        data_dir=None,
-        train_split="train",
         test_split="validation",
         image_size=32,
-        central_part=0.875,
+        streamed=True,
+        crop_fraction=0.875,
     )
 
 
+PIXELS = data.Preprocessing((32, 32), (0.0,) * 3, (1.0,) * 3)
+
+
 def batches(photographs, split="train", **arguments):
-    arguments = {"batch_size": 64, "normalise": np.float32, **arguments}
-    return photographs.batches(split, **arguments)
+    arguments = {"batch_size": 64, "preprocessing": PIXELS, **arguments}
+    targets = np.eye(10, dtype="float32").__getitem__
+    return photographs.batches(split, targets=targets, **arguments)
 
 
 def encode(pixels, kind="JPEG", mode="RGB", **options):
-    """An image file, written by another library than the one that reads."""
+    """An image file, written by a different library than the one under test."""
     Image = pytest.importorskip("PIL.Image")
     file = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(file, kind, **options)
@@ -42,7 +45,7 @@ def encode(pixels, kind="JPEG", mode="RGB", **options):
 
 
 def test_a_part_has_the_area_and_aspect_ratio_of_inception():
-    # The pixels are their own coordinates, so the part can be read off.
+    # Pixel values are coordinates, so they show which part was cropped.
     rows, columns = np.meshgrid(np.arange(100), np.arange(200), indexing="ij")
     pixels = np.stack([rows, columns, 0 * rows], -1).astype("uint8")
     file = encode(pixels, "PNG")
@@ -54,7 +57,7 @@ def test_a_part_has_the_area_and_aspect_ratio_of_inception():
         assert y.shape == (height, width)
         areas.append(height * width / 20_000)
         ratios.append(width / height)
-    # Whole pixels: a side of 40 is off by up to half a pixel in 40.
+    # Sides are rounded to whole pixels: the error is up to half a pixel in 40.
     assert 0.075 < min(areas) < 0.12 and max(areas) > 0.6
     assert 0.73 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.37
 
@@ -64,7 +67,7 @@ def test_half_of_the_photographs_are_mirrored():
     pixels[:, 20:] = 255
     file = encode(pixels)
     crop = tf.function(lambda i: images.resized_crop_flip(file, SIZE, (1, i)))
-    # A part that lies in one half alone says nothing.
+    # Ignore parts that lie entirely in one half of the image.
     sides = [
         np.sign(float(part[:, 16:].mean()) - float(part[:, :16].mean()))
         for part in (crop(tf.constant(i, tf.int64)).numpy() for i in range(200))
@@ -76,7 +79,7 @@ def test_half_of_the_photographs_are_mirrored():
 
 def test_a_test_image_is_its_central_part_resized():
     pixels = np.zeros((64, 96, 3), "uint8")
-    pixels[4:60, 20:76] = 200  # 0.875 of the central square of 64
+    pixels[4:60, 20:76] = 200  # 0.875 of the central square with side 64
     fitted = data.fit_to_size(pixels, (28, 28), 0.875).numpy()
     assert (fitted == 200).all()
     fitted = data.fit_to_size(pixels, (28, 28)).numpy()
@@ -87,24 +90,24 @@ def test_a_test_image_is_its_central_part_resized():
     "shape, size",
     [
         ((64, 96), (16, 24)),
-        ((50, 75), (16, 24)),  # 3.125 pixels to one
+        ((50, 75), (16, 24)),  # 3.125 pixels become one
         ((37, 37), (16, 16)),
         ((33, 33), (32, 32)),
         ((16, 24), (50, 75)),
     ],
 )
-def test_resizing_is_pillows_antialiased_bilinear(shape, size):
+def test_resizing_equals_pillows_antialiased_bilinear(shape, size):
     Image = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), "uint8")
     theirs = Image.fromarray(pixels).resize(size[::-1], Image.BILINEAR)
     ours = data.fit_to_size(pixels, size).numpy()
-    # Pillow rounds after the columns and after the rows, each time by up to
-    # 0.5; we round once. Together 1.5, and whole numbers differ by whole ones.
-    # Without antialiasing noise differs by 10 to 115 where it shrinks.
+    # Pillow rounds twice, after columns and after rows, by up to 0.5 each time.
+    # We round once. Together this is 1.5, so integers differ by at most 1.
+    # Without antialiasing, shrunken noise would differ by 10 to 115.
     difference = ours.astype(int) - np.asarray(theirs)
     assert abs(difference).max() <= 1
-    # Rounding leans to no side: 768 numbers within 1 have a mean whose
-    # standard error is at most 1 / 768^0.5 = 0.036.
+    # Rounding has no bias: the mean of 768 differences of at most 1 has a
+    # standard error of at most 1 / 768^0.5 = 0.036.
     assert abs(difference.mean()) < 4 * 0.036
 
 
@@ -123,7 +126,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_images_keep_their_colour(name):
+def test_unusual_images_keep_their_color(name):
     shape, kind, mode = ODD[name]
     pixels = np.full((*shape, 3), (51, 102, 204), "uint8")
     options = {"progressive": True} if name == "progressive" else {}
@@ -159,7 +162,7 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(photographs):
         assert np.array_equal(in_turn[2][kind], batch(2)[kind])  # out of turn
         assert not np.array_equal(batch(0)[kind], batch(0, epoch=2)[kind])
         assert not np.array_equal(batch(0)[kind], batch(0, seed=4)[kind])
-        b.first_batch = 2  # as after a stop inside the epoch
+        b.first_batch = 2  # as in a run that is resumed within an epoch
         assert np.array_equal(in_turn[2][kind], b[0][kind])
 
 
@@ -184,12 +187,15 @@ def test_the_test_has_all_images_in_order(photographs):
 
 
 def test_real_photographs_are_normalised_to_about_0_and_1(photographs):
-    normalise = data.Normalise(*photographs.normalisation())
+    normalized = data.Preprocessing((32, 32), *photographs.statistics())
     for split, training in (("train", True), ("test", False)):
-        b = batches(photographs, split, training=training, normalise=normalise)
+        b = batches(
+            photographs, split, training=training, preprocessing=normalized
+        )
         x = np.concatenate([b[i][0] for i in range(6)])
         assert x.shape == (384, 32, 32, 3) and x.dtype == np.float32
-        # Ten classes are no ImageNet: near, not equal.
+        # Imagenette has ten classes of ImageNet, so its statistics are similar
+        # but not equal.
         assert abs(x.mean((0, 1, 2))).max() < 0.3
         assert abs(x.std((0, 1, 2)) - 1).max() < 0.3
 
@@ -227,17 +233,20 @@ def test_fit_takes_the_batches_epoch_by_epoch(photographs):
             b.epoch = epoch
 
     model.fit(b, epochs=2, shuffle=False, verbose=0, callbacks=[Epoch()])
-    # Keras reads the first batch once more, to see its shape.
+    # Keras reads the first batch one extra time to get its shape.
     assert seen[-10:] == [(e, i) for e in (0, 1) for i in range(5)]
 
 
-def test_what_is_no_set_of_photographs_is_refused(imagenette):
+def test_data_that_are_not_photographs_are_refused(imagenette):
     with pytest.raises(data.DataError, match="test_split"):
-        data.stream(
+        data.load(imagenette, image_size=32, streamed=True)
+    with pytest.raises(data.DataError, match="must be a slice if images"):
+        data.load(
             imagenette,
-            data_dir=None,
-            train_split="train",
-            test_split="test",
+            test_split="validation",
+            validation_split=0.1,
             image_size=32,
-            central_part=1.0,
+            streamed=True,
         )
+    with pytest.raises(data.DataError, match="reads photographs from a folder"):
+        data.load("digits", streamed=True)

@@ -1,7 +1,7 @@
-"""Where regularizers stand in a block: its output, by formula, in NumPy.
+"""Places of regularizers in a block, checked by a formula in NumPy.
 
-Each random layer has a twin with the same seed and state: what it multiplies
-ones by is what the layer of the block will multiply its input by.
+Each random layer has a copy with the same seed and state. The copy is applied
+to ones. Its output is the factor by which the layer multiplies its input.
 """
 
 import keras
@@ -31,7 +31,7 @@ OPTIONS = {
     "every": EVERY,
 }
 KERNELS = {"basic": (3, 3), "bottleneck": (1, 3, 1), "B(3,1,3)": (3, 1, 3)}
-# From 8 channels: filters and stride.
+# Filters and stride of blocks whose input has 8 channels.
 SHORTCUTS = {"identity": (8, 1), "wider": (12, 1), "strided": (12, 2)}
 
 
@@ -40,7 +40,7 @@ def array(x):
 
 
 class Formula:
-    """The operations of a block in float64, and its random layers' factors."""
+    """Operations of a block in float64, with the factors of random layers."""
 
     def __init__(self, block, options):
         self.on = {
@@ -73,13 +73,13 @@ class Formula:
         return np.einsum("nijchw,hwcf->nijf", windows, kernel)
 
     def norm(self, x, name):
-        """Batch normalization in training: by the batch's statistics."""
+        """Batch normalization in training, by statistics of the batch."""
         gamma, beta = (self.weights[f"{name}/{w}"] for w in ("gamma", "beta"))
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
         return (x - mean) / np.sqrt(variance + 1e-5) * gamma + beta
 
     def at(self, name, x):
-        """What the random layer of this name makes of x, if it is on."""
+        """Apply the random layer of this name to x, if it is on."""
         if not self.on[name.rstrip("123")]:
             return x
         layer, state = self.layers[name]
@@ -97,7 +97,7 @@ def relu(x):
 
 def pre_activation(formula, x, kernels, stride, projection):
     y = relu(formula.norm(x, "bn1"))
-    # A projection shares the pre-activation; the identity is the raw input.
+    # A projection reads the pre-activation, an identity the raw input.
     skip = formula.conv(y, "shortcut", stride) if projection else x
     y = formula.conv(y, "conv1", stride)
     for i in range(2, len(kernels) + 1):
@@ -114,7 +114,7 @@ def pre_activation(formula, x, kernels, stride, projection):
 def post_activation(formula, x, kernels, stride, projection):
     if projection:
         skip = formula.norm(formula.conv(x, "shortcut", stride), "shortcut_bn")
-    else:  # option A: every other unit, and zeros for channels to come
+    else:  # option A: every other unit, and zeros for the added channels
         channels = formula.weights[f"bn{len(kernels)}/gamma"].size
         more = (0, channels - x.shape[-1])
         skip = np.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [more])
@@ -139,7 +139,7 @@ BLOCKS = {
 
 
 def made(block, kernels, filters, stride, options):
-    """A block with random weights, those of its norms too."""
+    """A block with random weights, also in its norms."""
     block = block(filters, kernels, inner_filters=6, strides=stride, **options)
     block.build((None, 9, 7, 8))
     rng = np.random.default_rng(0)
@@ -168,15 +168,16 @@ def test_a_block_in_training_equals_its_formula(
     steps = Formula(block, options)
     y = array(block(x, training=True))
     expected = formula(steps, x, kernels, stride, shortcut != "identity")
-    # Sums of up to 72 products, normalized: 1e-5 of the largest is ample.
+    # Values are normalized sums of up to 72 products, so a tolerance of 1e-5
+    # of the largest is enough.
     assert np.allclose(y, expected, atol=1e-5 * abs(expected).max(), rtol=1e-4)
-    # Each random layer stands in one place, and there is no other.
+    # Each random layer is used exactly once.
     assert sorted(steps.used) == sorted(steps.layers)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("kernels", KERNELS)
-def test_at_inference_a_block_is_the_one_without_regularizers(kind, kernels):
+def test_at_inference_regularizers_have_no_effect(kind, kernels):
     block, _ = BLOCKS[kind]
     plain, every = (
         made(block, KERNELS[kernels], 12, 2, options) for options in ({}, EVERY)

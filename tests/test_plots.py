@@ -1,15 +1,18 @@
-"""Pictures are written whole, with the panels they should have."""
+"""Plots are written completely, with the right panels."""
 
 import numpy as np
 import pytest
 
-from keras_dropblock import data, models
-from keras_dropblock.analysis import plots
-from keras_dropblock.analysis.tables import Table
-from keras_dropblock.grids import points
+from keras_dropblock import data, files, models
+from keras_dropblock.analysis import feature_maps
+from keras_dropblock.report import curves
+from keras_dropblock.search import heat_map
+from keras_dropblock.search.grids import points
+from keras_dropblock.search.tables import Table
+from keras_dropblock.tasks import Classification
 
 pytest.importorskip("matplotlib")
-HEAD = "epoch,accuracy,learning_rate,loss,val_accuracy,val_loss"
+HEAD = "epoch,accuracy,learning_rate,loss,test_accuracy,test_loss"
 
 
 def picture(path):
@@ -26,20 +29,48 @@ def test_training_curves_have_a_panel_for_each_quantity(tmp_path, keep_prob):
             f"{epoch},0.5,0.1,2.0,{epoch / 2},1.5" + ",0.9" * keep_prob
         )
     (tmp_path / "history.csv").write_text("\n".join(lines))
-    plots.training_curves(tmp_path / "history.csv", tmp_path / "curves.png")
-    # 3.4 inches a panel at 120 dots an inch
+    curves.draw(
+        tmp_path / "history.csv",
+        Classification.metrics,
+        tmp_path / "curves.png",
+    )
+    # 3.4 inches per panel at 120 dots per inch
     width = picture(tmp_path / "curves.png").shape[1]
     assert width == 408 * (3 + keep_prob)
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_curves_say_which_split_they_show(tmp_path, monkeypatch, split):
+    figures = []
+    monkeypatch.setattr(
+        files, "write_figure", lambda path, figure: figures.append(figure)
+    )
+    path = tmp_path / "history.csv"
+    path.write_text(
+        HEAD.replace("test", split)
+        + "\n0,0.5,0.1,2.0,0.25,1.5\n1,0.75,0.1,1.0,0.5,1.25\n"
+    )
+    curves.draw(path, Classification.metrics, tmp_path / "curves.png")
+    loss, error, _ = figures[0].axes
+    assert [axes.get_title() for axes in (loss, error)] == ["loss", "error, %"]
+    for axes, expected in (
+        (loss, {"train": [2.0, 1.0], split: [1.5, 1.25]}),
+        (error, {"train": [50, 25], split: [75, 50]}),
+    ):
+        drawn = {
+            line.get_label(): line.get_ydata().tolist() for line in axes.lines
+        }
+        assert drawn == expected
+
+
 def test_masks_are_drawn_on_feature_maps_of_real_images(tmp_path):
-    images = data.load("digits").x_test[:2]
+    images = data.load("digits").arrays["test"][0][:2]
     model = models.WRN(10, 1, input_shape=(32, 32, 1))
-    plots.dropblock_masks(
+    feature_maps.dropblock_masks(
         model,
         images,
         tmp_path / "masks.png",
-        normalise=data.Normalise((77.9,), (95.9,)),
+        normalize=data.Preprocessing((32, 32), (77.9,), (95.9,)).normalize,
     )
     image = picture(tmp_path / "masks.png")
     assert image.shape[1] == 1152 and image.std() > 0.1
@@ -51,25 +82,34 @@ def sweep_of(grid, seeds=2, failed=()):
     """A table in which point i has the accuracies i % and i + 2 %."""
     scores = {
         point: [
-            {"accuracy": a / 100, "nll": 1.0, "parameters": 1, "seconds": None}
+            {
+                "accuracy": a / 100,
+                "top5": 1.0,
+                "nll": 1.0,
+                "ece": 0.0,
+                "parameters": 1,
+                "seconds": None,
+            }
             for a in (i, i + 2)[: seeds - (point in failed)]
         ]
         for i, point in enumerate(points(grid))
     }
-    return Table.of(grid, seeds, scores, dict.fromkeys(failed, 1))
+    return Table.of(
+        grid, seeds, Classification.metrics, scores, dict.fromkeys(failed, 1)
+    )
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What would be saved: the figure, for its cells to be read."""
+    """A function that draws a heat map and returns its panels."""
     figures = []
     monkeypatch.setattr(
-        plots, "save", lambda figure, path: figures.append(figure)
+        files, "write_figure", lambda path, figure: figures.append(figure)
     )
 
     def draw(table):
-        plots.sweep_map(table, "sweep.png", "WRN-10-1 on digits")
-        *panels, _ = figures.pop().axes  # the last is the colour bar
+        heat_map.draw(table, "sweep.png", "WRN-10-1 on digits")
+        *panels, _ = figures.pop().axes  # the last is the color bar
         return [axes for axes in panels if axes.axison]
 
     return draw
@@ -88,7 +128,7 @@ def cells(axes):
     }
 
 
-def test_a_cell_of_a_sweep_stands_where_its_values_are(drawn):
+def test_each_cell_of_a_heat_map_is_at_its_values(drawn):
     grid = {
         "block_size": (1, 3),
         "schedule": ("linear",),
@@ -97,10 +137,11 @@ def test_a_cell_of_a_sweep_stands_where_its_values_are(drawn):
     }
     left, right = drawn(sweep_of(grid))
     assert [axes.get_title() for axes in (left, right)] == [
-        *("dropblock_groups [3]", "dropblock_groups [2, 3]")
+        "dropblock_groups [3]",
+        "dropblock_groups [2, 3]",
     ]
     assert (left.get_xlabel(), left.get_ylabel()) == ("block_size", "keep_prob")
-    # Point i of the product, the groups fastest: mean i + 1, std sqrt(2) %.
+    # Point i (groups vary fastest) has the mean i + 1 and the std sqrt(2) %.
     assert cells(left) == {
         ("1", "0.8"): "1.00\n± 1.41",
         ("1", "0.9"): "3.00\n± 1.41",
@@ -117,7 +158,7 @@ def test_a_cell_of_a_sweep_stands_where_its_values_are(drawn):
     assert outline.get_xydata().mean(0) == pytest.approx([1.4, 2.4])
 
 
-def test_a_sweep_of_one_key_is_a_row_and_tells_what_it_lacks(drawn):
+def test_a_sweep_of_one_key_is_a_row_that_shows_missing_runs(drawn):
     table = sweep_of({"block_size": (1, 3, 5)}, failed=[(3,)])
     table.rows[0].update(n=0, accuracy_mean=None, accuracy_std=None)
     (axes,) = drawn(table)
@@ -132,14 +173,14 @@ def test_a_sweep_of_one_key_is_a_row_and_tells_what_it_lacks(drawn):
 
 
 @pytest.mark.parametrize("values", [(1,), (1, 3), (1, 3, 5, 7, 9)])
-def test_sweeps_of_any_number_of_panels_are_written_whole(tmp_path, values):
+def test_heat_maps_with_any_number_of_panels_are_written(tmp_path, values):
     grid = {"keep_prob": (0.8, 0.9), "cutout": (0, 8), "block_size": values}
-    plots.sweep_map(sweep_of(grid, seeds=1), tmp_path / "sweep.png", "digits")
+    heat_map.draw(sweep_of(grid, seeds=1), tmp_path / "sweep.png", "digits")
     assert [p.name for p in tmp_path.iterdir()] == ["sweep.png"]
     assert picture(tmp_path / "sweep.png").std() > 0.1
 
 
-def test_a_sweep_without_a_score_is_drawn(drawn):
+def test_a_sweep_without_scores_is_drawn(drawn):
     grid = {"block_size": (1, 3)}
-    (axes,) = drawn(Table.of(grid, 1, {}, {(1,): 1}))
+    (axes,) = drawn(Table.of(grid, 1, Classification.metrics, {}, {(1,): 1}))
     assert cells(axes) == {("1",): "–\n1 failed", ("3",): "–"}

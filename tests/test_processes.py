@@ -1,6 +1,6 @@
 """Several processes that train one model with JAX: `strategy` data_parallel.
 
-Two real ones meet on this machine; each is `peer.py`.
+Two real processes run on this machine; each is `peer.py`.
 """
 
 import os
@@ -14,10 +14,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import data, fitting, processes, strategies
-from keras_dropblock.processes import HEARTBEAT_SECONDS, LostError
-from keras_dropblock.recipes import RecipeError
-from runs import rows, small, weights
+from keras_dropblock import data
+from keras_dropblock.errors import PeerLostError
+from keras_dropblock.training import processes, strategies, trainer
+from keras_dropblock.training.processes import HEARTBEAT_SECONDS
+from keras_dropblock.training.recipe import RecipeError
+from small_runs import rows, small, weights
 from test_multi_worker import free_ports
 
 PEER = Path(__file__).with_name("peer.py")
@@ -29,10 +31,21 @@ on_jax = pytest.mark.skipif(
 # --- shares of a batch
 
 
+def plain(images):
+    """Preprocessing that leaves pixels as they are."""
+    channels = images.shape[-1]
+    return data.Preprocessing(
+        images.shape[1:3], (0.0,) * channels, (1.0,) * channels
+    )
+
+
 def batches(images, **arguments):
     return data.ArrayBatches(
-        *(images, np.arange(len(images)) % 7, 7, 12),
-        lambda x: x.astype("float32"),
+        images,
+        np.arange(len(images)) % 7,
+        batch_size=12,
+        preprocessing=plain(images),
+        targets=np.eye(7, dtype="float32").__getitem__,
         training=True,
         augmentation={"pad": 2, "flip": True, "cutout": 3},
         seed=5,
@@ -41,7 +54,7 @@ def batches(images, **arguments):
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_the_shares_of_a_batch_make_the_batch(parts):
+def test_the_shares_of_a_batch_add_up_to_the_batch(parts):
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 6, 3), "uint8")
     whole = batches(images)
     shares = [batches(images, share=(i, parts)) for i in range(parts)]
@@ -58,16 +71,20 @@ def test_a_batch_that_cannot_be_shared_is_refused():
     images = np.zeros((30, 4, 4, 1), "uint8")
     with pytest.raises(ValueError, match="`batch_size` must be a multiple of"):
         batches(images, share=(0, 5))
-    with pytest.raises(ValueError, match="`mixup` mixes images of a whole"):
+    with pytest.raises(ValueError, match="`mixup` must be 0 with several"):
         data.ArrayBatches(
-            *(images, np.arange(30), 30, 10, np.float32),
+            images,
+            np.arange(30),
+            batch_size=10,
+            preprocessing=plain(images),
+            targets=np.eye(30, dtype="float32").__getitem__,
             training=True,
             augmentation={"mixup": 0.2},
             share=(0, 2),
         )
 
 
-# --- what is refused, and what one process does
+# --- invalid arguments, and a single process
 
 
 @pytest.mark.parametrize(
@@ -77,7 +94,7 @@ def test_a_batch_that_cannot_be_shared_is_refused():
         (("localhost:http", 2, 0), "`coordinator` must read host:port"),
         (("localhost:1234", 1, 0), "`processes` must be >= 2"),
         (("localhost:1234", 2, 2), "Received: processes=2, process=2"),
-        (("localhost:1234", 2, -1), "`process` one of 0 to"),
+        (("localhost:1234", 2, -1), "`process` must be from 0 to"),
     ],
 )
 def test_wrong_processes_are_refused(arguments, message):
@@ -105,18 +122,18 @@ def test_flags_that_do_not_belong_together_are_a_usage_error(given):
         train._join(*given)
 
 
-def test_one_process_does_alone_what_the_first_does_for_all(monkeypatch):
+def test_a_single_process_acts_as_the_primary_process(monkeypatch):
     assert (processes.count(), processes.index()) == (1, 0)
     assert processes.is_first()
     assert processes.from_first(lambda: b"bytes") == b"bytes"
     assert processes.in_first(lambda: {"any": "thing"}) == {"any": "thing"}
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("it left"))
     processes.leave(1)
-    with pytest.raises(ZeroDivisionError), processes.losses_told():
+    with pytest.raises(ZeroDivisionError), processes.peer_failures_raised():
         processes.from_first(lambda: 1 / 0)
 
 
-def test_several_processes_need_their_strategy(monkeypatch):
+def test_several_processes_need_strategy_data_parallel(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     with pytest.raises(RecipeError, match="must be data_parallel with several"):
         strategies.check(small("x.npz"))
@@ -127,11 +144,11 @@ def test_several_processes_need_their_strategy(monkeypatch):
     "change, message",
     [
         ("batch_size=21", "multiple of their number, 2. Received: batch_size"),
-        ("data_on_device=true", "lays all images on one device"),
-        ("augmentation=resized_crop_flip", "read images from memory alone"),
+        ("data_on_device=true", "keeps all images on one device"),
+        ("augmentation=resized_crop_flip", "needs images in memory"),
     ],
 )
-def test_recipes_that_processes_cannot_share_are_refused(
+def test_recipes_that_cannot_run_in_several_processes_are_rejected(
     monkeypatch, change, message
 ):
     import jax
@@ -144,11 +161,11 @@ def test_recipes_that_processes_cannot_share_are_refused(
     with pytest.raises(RecipeError, match=message):
         strategies.check(recipe.override([change]))
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
-    with pytest.raises(RecipeError, match="equally many devices"):
+    with pytest.raises(RecipeError, match="same number of devices"):
         strategies.check(recipe)
 
 
-def test_differing_texts_are_told_alike_everywhere(monkeypatch):
+def test_every_process_gets_the_same_message_about_different_texts(monkeypatch):
     texts = [b"a = 1\nb = 2\n"] * 2
     monkeypatch.setattr(processes, "_gather", lambda text: texts)
     assert processes.difference("") is None
@@ -158,18 +175,23 @@ def test_differing_texts_are_told_alike_everywhere(monkeypatch):
     )
 
 
-def test_the_loss_of_a_process_is_told_from_other_errors(monkeypatch):
+def test_a_dead_peer_is_distinguished_from_other_errors(monkeypatch):
     jax = pytest.importorskip("jax")
     monkeypatch.setattr(processes, "count", lambda: 2)
     for error in (
         jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed"),
         ValueError("UNKNOWN: Gloo AllGather failed"),
     ):
-        with pytest.raises(LostError, match="another one has.*JAX says: UNK"):
-            with processes.losses_told():
+        with pytest.raises(
+            PeerLostError, match="another process has.*JAX reports: UNK"
+        ):
+            with processes.peer_failures_raised():
                 raise error
     for error in (ValueError("x"), RecipeError("x"), OSError("UNKNOWN: x")):
-        with pytest.raises(type(error)) as raised, processes.losses_told():
+        with (
+            pytest.raises(type(error)) as raised,
+            processes.peer_failures_raised(),
+        ):
             raise error
         assert raised.value is error
 
@@ -178,16 +200,17 @@ def test_the_loss_of_a_process_is_told_from_other_errors(monkeypatch):
 
 
 def train(tmp_path, npz, *flags, count=2, **by_process):
-    """Start processes on the same run, wait for all.
+    """Start processes on the same run and wait for all of them.
 
     Args:
-        flags: of all.
-        count: of processes; one alone gets two devices.
-        by_process: for the environment and, as `flags`, the command of each:
-            one value for each.
+        flags: flags of all processes.
+        count: number of processes. A single process gets two devices.
+        by_process: environment variables and, as `flags`, further flags, with
+            one value for each process.
 
     Returns:
-        For each (exit code, what it printed, seconds after the first to end).
+        For each process, a tuple (exit code, output, seconds between the end
+        of the first process and its own end).
     """
     recipe = tmp_path / "recipe.toml"
     small(npz, "epochs=2", "learning_rate_drops=[2]").override(
@@ -200,14 +223,18 @@ def train(tmp_path, npz, *flags, count=2, **by_process):
         own_flags = own.pop("flags", ())
         output = open(tmp_path / f"output{i}", "w+")
         command = [
-            *(sys.executable, PEER, f"--recipe={recipe}"),
-            *(f"--workdir={tmp_path / f'run{i}'}", *flags, *own_flags),
+            sys.executable,
+            PEER,
+            f"--recipe={recipe}",
+            f"--workdir={tmp_path / f'run{i}'}",
+            *flags,
+            *own_flags,
         ]
         process = subprocess.Popen(
             command,
             env={
                 **os.environ,
-                # For all tests of this file: to compile is most of a start.
+                # Compilation is most of a start, so all tests share a cache.
                 "JAX_COMPILATION_CACHE_DIR": str(Path(npz).parent / "jax"),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "READ": str(tmp_path / f"read{i}"),
@@ -222,7 +249,7 @@ def train(tmp_path, npz, *flags, count=2, **by_process):
 
 
 def place_of(index, count, port):
-    """The environment of one of several processes, or of two devices in one."""
+    """The environment of one of several processes, or of one with 2 devices."""
     if count == 1:
         two = "--xla_force_host_platform_device_count=2"
         return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {two}"}
@@ -258,16 +285,16 @@ def ends(started):
 
 @pytest.fixture(scope="module")
 def whole(npz, tmp_path_factory):
-    """The work directory of one process and one device."""
+    """The work directory of a run with one process and one device."""
     workdir = tmp_path_factory.mktemp("whole")
     recipe = small(npz, "epochs=2", "learning_rate_drops=[2]")
     keras.utils.set_random_seed(0)
-    fitting.fit(recipe, workdir, verbose=0)
+    trainer.fit(recipe, workdir, verbose=0)
     return workdir
 
 
 def assert_close(workdir, other):
-    """Weights, history and scores to 1e-5."""
+    """Check that weights, history and scores agree within 1e-5."""
     for a, b in zip(weights(workdir), weights(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
     assert len(rows(workdir)) == len(rows(other)) == 2
@@ -282,17 +309,17 @@ def assert_close(workdir, other):
 @pytest.mark.slow
 @pytest.mark.processes
 @on_jax
-def test_two_processes_train_as_one_does(npz, tmp_path, whole):
-    """DropBlock and Dropout too: masks are drawn for the whole batch."""
+def test_two_processes_train_like_one(npz, tmp_path, whole):
+    """Includes DropBlock and Dropout: masks are drawn for the whole batch."""
     ended = train(tmp_path, npz)
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert_close(tmp_path / "run0", whole)
-    # The first alone tells and writes; no test image is lost.
-    assert "of 43 images after 2 epochs" in ended[0][1]
+    # Only the primary process prints and writes. No test image is lost.
+    assert "on 43 images after 2 epochs" in ended[0][1]
     assert "epochs" not in ended[1][1] and not (tmp_path / "run1").exists()
     assert (tmp_path / "run0" / "metrics.json").exists()
-    # Each reads its half of each batch, and nothing else of the images. The
-    # first batch is read twice: Keras looks at it before it trains.
+    # Each process reads only its half of each batch. The first batch is read
+    # twice, since Keras inspects it before training.
     seen = [
         [
             list(map(int, line.split()))
@@ -313,17 +340,17 @@ def test_two_processes_train_as_one_does(npz, tmp_path, whole):
 @pytest.mark.slow
 @pytest.mark.processes
 @on_jax
-def test_processes_that_are_stopped_or_killed_go_on(npz, tmp_path, whole):
-    minutes = "--backup_minutes=0"
-    # SIGTERM to one stops both after one step, a second or two later.
+def test_processes_that_are_stopped_or_killed_can_resume(npz, tmp_path, whole):
+    minutes = "--checkpoint_minutes=0"
+    # SIGTERM to one process stops both after the same step.
     ended = train(
-        *(tmp_path, npz, minutes), PAUSE=("0.3", "0.3"), SIGNAL=("", "15,0,1")
+        tmp_path, npz, minutes, PAUSE=("0.3", "0.3"), SIGNAL=("", "15,0,1")
     )
     assert [code for code, _, _ in ended] == [143, 143], ended
     stops = [told.splitlines()[-1] for _, told, _ in ended]
     assert stops[0] == stops[1]
     assert stops[0].startswith("Stopped by SIGTERM after ")
-    # One that is killed, be it the first, takes the other with it.
+    # If either process is killed, the other one stops too.
     for victim, codes in ((1, {5}), (0, {5, -signal.SIGABRT})):
         signals = ["", ""]
         signals[victim] = f"9,1,{3 - victim}"
@@ -331,11 +358,11 @@ def test_processes_that_are_stopped_or_killed_go_on(npz, tmp_path, whole):
         code, told, after = ended[1 - victim]
         assert ended[victim][0] == -signal.SIGKILL, ended
         assert code in codes and after < HEARTBEAT_SECONDS + 10, ended
-        assert "another one has stopped" in told or "another task died" in told
-    # Resumed twice by both; now by one process with two devices.
+        assert "another process has" in told or "another task died" in told
+    # Both have resumed twice. Now one process with two devices resumes.
     ended = train(tmp_path, npz, count=1)
     assert [code for code, _, _ in ended] == [0], ended
-    assert "The run goes on after step 2 of epoch 2" in ended[0][1]
+    assert "The run resumes after step 2 of epoch 2" in ended[0][1]
     assert_close(tmp_path / "run0", whole)
     assert not (tmp_path / "run1").exists()
 
@@ -343,7 +370,7 @@ def test_processes_that_are_stopped_or_killed_go_on(npz, tmp_path, whole):
 @pytest.mark.slow
 @pytest.mark.processes
 @on_jax
-def test_processes_with_different_recipes_say_so(npz, tmp_path):
+def test_processes_with_different_recipes_raise_an_error(npz, tmp_path):
     ended = train(tmp_path, npz, flags=((), ("--set=seed=1",)))
     for code, told, _ in ended:
         assert code == 2, ended

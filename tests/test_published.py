@@ -1,62 +1,62 @@
-"""The published models are what their cards say."""
+"""The published models agree with their cards."""
 
-import json
 import pathlib
 import re
 import subprocess
 
 import pytest
 
+import publish
 from cards_check import check_cards
-from keras_dropblock import assembly, data, models, publishing
-from keras_dropblock.analysis.networks import parameters
-from keras_dropblock.analysis.scores import scores
-from keras_dropblock.models import cards, weights
+from keras_dropblock import data, load
+from keras_dropblock.analysis.complexity import parameters
+from keras_dropblock.hub import Card, registry, weights
+from keras_dropblock.training import plan, trainer
 
 ROOT = pathlib.Path(__file__).parents[1]
-PUBLISHED = sorted(cards.read_registry())
+PUBLISHED = sorted(registry.cards())
 
 
-def test_cards_registry_and_tables_tell_the_same():
+def test_cards_registry_and_tables_agree():
     check_cards(ROOT)
 
 
-def test_weights_in_the_repository_are_those_of_their_cards_and_small():
-    registry = cards.read_registry()
+def test_weights_in_the_repository_are_small_and_match_their_cards():
+    known = registry.cards()
     saved = [*(ROOT / "saved_models").glob("*/model.weights.h5")]
     packaged = [*weights.PACKAGED.glob("*.h5")]
     names = [path.parent.name for path in saved]
     names += [path.name.removesuffix(".weights.h5") for path in packaged]
     for name, path in zip(names, saved + packaged, strict=True):
-        published = registry[name].metrics["weights"]
+        published = known[name].metrics["weights"]
         assert weights.digest(path) == published["sha256"], path
         assert path.stat().st_size == published["bytes"]
-        assert path.stat().st_size <= publishing.IN_GIT
-    # One file for each model that has no URL, and none twice.
+        assert path.stat().st_size <= publish.IN_GIT
+    # Exactly one file for each model without a URL.
     assert len(names) == len({*names})
     without_url = {
         name
-        for name, card in registry.items()
+        for name, card in known.items()
         if card.metrics["weights"]["url"] is None
     }
     assert without_url <= {*names}
     of_wheel = sum(path.stat().st_size for path in packaged)
-    assert of_wheel <= publishing.IN_WHEEL
+    assert of_wheel <= publish.IN_WHEEL
 
 
-def test_what_the_readme_loads_travels_in_the_wheel():
+def test_models_in_the_readme_are_in_the_wheel():
     text = (ROOT / "README.md").read_text("utf-8")
-    names = re.findall(r'models\.load\("(\w+)"\)', text)
+    names = re.findall(r'kdb\.load\("(\w+)"', text)
     for depth, width, of in re.findall(
         r'WRN\((\d+), (\d+), weights="(\w+)"', text
     ):
-        names.append(cards.of_network(of, f"WRN-{depth}-{width}").name)
+        names.append(registry.for_network(of, f"WRN-{depth}-{width}").name)
     assert len(names) >= 2
     for name in names:
         assert (weights.PACKAGED / f"{name}.weights.h5").is_file(), name
 
 
-def test_git_keeps_published_weights_and_ignores_what_is_exported():
+def test_git_keeps_published_weights_and_ignores_exports():
     def ignored(path):
         result = subprocess.run(["git", "check-ignore", path], cwd=ROOT)
         if result.returncode == 128:
@@ -64,16 +64,16 @@ def test_git_keeps_published_weights_and_ignores_what_is_exported():
         return result.returncode == 0
 
     assert not ignored("saved_models/net/model.weights.h5")
-    assert not ignored("keras_dropblock/models/published/net.weights.h5")
+    assert not ignored("keras_dropblock/hub/published/net.weights.h5")
     assert ignored("saved_models/net/1/saved_model.pb")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_model_has_the_size_of_its_card(name):
-    card = cards.read_registry()[name]
+    card = registry.cards()[name]
     if card.metrics["weights"]["url"] is not None:
         pytest.skip("its weights are not in the repository")
-    model = models.load(name)
+    model = load(name)
     assert parameters(model) == card.metrics["parameters"]
     assert model.output.shape == (None, len(card.class_names))
 
@@ -81,15 +81,14 @@ def test_a_model_has_the_size_of_its_card(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_weights_give_the_scores_of_the_card_on_real_data(name):
-    card = cards.read_registry()[name]
-    folder = ROOT / "models" / name
-    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    splits = load_if_here(card.recipe)
+    card = Card.from_folder(ROOT / "models" / name)
+    metrics = card.metrics
+    recipe = plan.recipe_of(card)
+    require_data(recipe)
     if metrics["test"]["sha256"] is not None:
-        assert publishing.test_digest(splits) == metrics["test"]["sha256"]
-    model = models.load(name)
-    batches = assembly.batches(card.recipe, splits, "test")
-    found = scores(model.predict(batches, verbose=0), batches.labels)
+        dataset = plan.resolve(recipe).dataset
+        assert publish.test_digest(dataset) == metrics["test"]["sha256"]
+    found = trainer.evaluate_model(load(name), recipe)
     own = metrics["runs"][0]
     assert found["images"] == metrics["test"]["images"]
     assert found["accuracy"] == pytest.approx(own["accuracy"], abs=2e-3)
@@ -97,13 +96,12 @@ def test_the_weights_give_the_scores_of_the_card_on_real_data(name):
     assert found["ece"] == pytest.approx(own["ece"], abs=5e-3)
 
 
-def load_if_here(recipe):
-    """The data of a recipe, or a skip; nothing is fetched."""
+def require_data(recipe):
+    """Skip unless the data are prepared. Nothing is downloaded."""
     if recipe.dataset != "digits":
         tfds = pytest.importorskip("tensorflow_datasets")
         builder = tfds.builder(recipe.dataset)
-        if not data.tfds.is_prepared(builder):
+        if not data.sources.tfds.is_prepared(builder):
             pytest.skip(
                 f"{recipe.dataset} is not prepared in {builder.data_path}"
             )
-    return assembly.load(recipe)

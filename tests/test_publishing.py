@@ -1,4 +1,4 @@
-"""From runs to a published model, in a checkout of the test's own."""
+"""Publishing runs in a temporary checkout."""
 
 import json
 import pathlib
@@ -9,19 +9,18 @@ import sys
 import numpy as np
 import pytest
 
+import pages
+import publish as publication
 from cards_check import check_cards
-from keras_dropblock import (
-    assembly,
-    finished,
-    fitting,
-    models,
-    publishing,
-)
-from keras_dropblock.analysis import pages
-from keras_dropblock.models import cards, weights
-from keras_dropblock.recipes import Recipe
-from keras_dropblock.workdir import Session, WorkdirError, claim, write_json
-from runs import small
+from keras_dropblock import hub, load, runs
+from keras_dropblock.errors import WeightsError, WorkdirError
+from keras_dropblock.files import write_json
+from keras_dropblock.hub import Card, registry, weights
+from keras_dropblock.runs.workdir import Session, taken
+from keras_dropblock.tasks import Classification
+from keras_dropblock.training import plan, trainer
+from keras_dropblock.training.recipe import Recipe
+from small_runs import small
 
 NAME = "wrn_10_1_quadrants_dropblock_dropout"
 SPEEDS = ((0, 100.0), (1, 300.0), (2, 200.0))
@@ -30,38 +29,40 @@ COMMIT = "0123456789012345678901234567890123456789"
 
 @pytest.fixture(scope="module")
 def trained(npz, tmp_path_factory):
-    """What a run of three epochs leaves; none was trained, that it be fast.
+    """The files of a run of three epochs, without training, to be fast.
 
-    The command's test publishes one that was.
+    The test of the command publishes a run that was trained.
     """
     workdir = tmp_path_factory.mktemp("trained") / "seed0"
-    run = assembly.prepare(small(npz))
+    resolved = plan.resolve(small(npz), "seed0")
+    model = resolved.model(steps_per_epoch=5)
     images = np.random.default_rng(0).normal(size=(8, 16, 16, 3))
-    run.model(images.astype("float32"), training=True)  # batch statistics
-    claim(workdir, run.recipe)
-    Session(workdir, run.splits, 0, 0).finish()
-    run.model.save_weights(workdir / "model.weights.h5")
-    columns = "epoch,accuracy,loss,val_accuracy,val_loss"
+    model(images.astype("float32"), training=True)  # batch statistics
+    with taken(workdir, resolved.recipe):
+        Session(workdir, resolved.dataset, 0, 0).finish()
+    resolved.card.write(workdir)
+    model.save_weights(workdir / "model.weights.h5")
+    columns = "epoch,accuracy,loss,test_accuracy,test_loss"
     rows = [f"{epoch},0.5,1,0.5,1,0.1,{speed}\n" for epoch, speed in SPEEDS]
     (workdir / "history.csv").write_text(
         f"{columns},learning_rate,images_per_second\n{''.join(rows)}"
     )
-    write_json(workdir / "metrics.json", fitting.evaluate(workdir))
+    write_json(workdir / "metrics.json", trainer.evaluate(workdir))
     change(workdir / "run.json", commit(COMMIT))
     return workdir
 
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """A copy of it, to spoil."""
+    """A copy of the finished run, which a test can change."""
     return shutil.copytree(trained, tmp_path / "seed0")
 
 
 @pytest.fixture
 def seeds(run):
-    """Two runs that are alike but for the seed, and what comes of it."""
+    """Two runs that differ only in the seed, and what is published of them."""
     other = shutil.copytree(run, run.with_name("seed1"))
-    model = fitting.load_run(other)[0]
+    model = trainer.load_run(other)[0]
     for variable in learned(model):
         variable.assign(variable + 1.0)
     model.save_weights(other / "model.weights.h5")
@@ -76,23 +77,23 @@ def seeds(run):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout with nothing published; `models.load` looks into it."""
+    """A checkout without published models, which `load` searches."""
     root = tmp_path / "checkout"
-    for folder in ("models", "training/recipes", "keras_dropblock/models"):
+    for folder in ("models", "training/recipes", "keras_dropblock/hub"):
         (root / folder).mkdir(parents=True)
     for page in ("README.md", "models/README.md"):
         text = "a\n<!-- models -->\n<!-- /models -->\nb\n"
         (root / page).write_text(text)
-    registry = root / "keras_dropblock" / "models" / "published.json"
-    registry.write_text("{}")
-    monkeypatch.setattr(cards, "REGISTRY", registry)
-    monkeypatch.setattr(weights, "PACKAGED", registry.with_name("published"))
+    path = root / "keras_dropblock" / "hub" / "published.json"
+    path.write_text("{}")
+    monkeypatch.setattr(registry, "REGISTRY", path)
+    monkeypatch.setattr(weights, "PACKAGED", path.with_name("published"))
     monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(root / "saved_models"))
     return root
 
 
 def learned(model):
-    """All variables that a file of weights has."""
+    """The variables that a weights file contains."""
     return [v for v in model.weights if v.name != "keep_prob"]
 
 
@@ -109,31 +110,37 @@ def commit(value):
     return into
 
 
-def test_a_run_becomes_a_model_a_card_and_rows(run, checkout, npz):
+def test_publishing_a_run_writes_weights_card_and_table_rows(
+    run, checkout, npz
+):
     recipe = checkout / "training" / "recipes" / f"{NAME}.toml"
     recipe.write_text("# It. Not run by this project yet.\nepochs = 3\n")
-    folder = publishing.publish([run], checkout)
+    folder = publication.publish([run], checkout)
     assert folder == checkout / "models" / NAME
     assert {path.name for path in folder.iterdir()} == {
-        *("README.md", "metrics.json", "recipe.toml"),
-        *("confusion.png", "curves.png", "cam.png"),
+        "README.md",
+        "card.json",
+        "recipe.toml",
+        "confusion.png",
+        "curves.png",
+        "cam.png",
     }
     scores = json.loads((run / "metrics.json").read_text())
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = Card.from_folder(folder).metrics
     for key, score in metrics["scores"].items():
         assert score == {"mean": scores[key], "std": None}
     assert metrics["n"] == 1 and metrics["training"]["commit"] == COMMIT
     assert metrics["training"]["images_per_second"] == 200  # the median
     hours = 3 * 100 / 200 / 3600  # three epochs of a hundred images
     assert metrics["training"]["hours"] == pytest.approx(hours, abs=1e-4)
-    # Of no folder of this machine is anything told.
-    for path in (*folder.glob("*.*"), cards.REGISTRY):
+    # No file contains a path of this machine.
+    for path in (*folder.glob("*.*"), registry.REGISTRY):
         assert str(pathlib.Path(npz).parent).encode() not in path.read_bytes()
     card = (folder / "README.md").read_text()
     words = " ".join(card.split())
     accuracy = f"{100 * scores['accuracy']:.2f}"
     assert f"| accuracy, % | {accuracy} | {accuracy} |" in card
-    assert "One run: how much another seed would differ is not known" in words
+    assert "There is one run, so the spread over seeds is unknown" in words
     for page, link in (("README.md", "models/"), ("models/README.md", "")):
         row = (checkout / page).read_text().splitlines()[5]
         assert row.startswith(f"| [{NAME}]({link}{NAME}/README.md) | quad")
@@ -141,25 +148,25 @@ def test_a_run_becomes_a_model_a_card_and_rows(run, checkout, npz):
     assert recipe.read_text() == (
         f"# It. Result: models/{NAME}/README.md.\nepochs = 3\n"
     )
-    model = models.load(NAME)
+    model = load(NAME)
     for ours, theirs in zip(
-        learned(model), learned(fitting.load_run(run)[0]), strict=True
+        learned(model), learned(trainer.load_run(run)[0]), strict=True
     ):
         assert np.array_equal(ours, theirs)
-    assert model.card.recipe.dataset == "quadrants.npz"
+    assert model.card.dataset == "quadrants.npz"
     check_cards(checkout)
 
 
-def test_a_card_that_was_tampered_with_is_noticed(run, checkout):
-    folder = publishing.publish([run], checkout)
+def test_an_edited_card_fails_the_check(run, checkout):
+    folder = publication.publish([run], checkout)
     check_cards(checkout)
-    metrics = (folder / "metrics.json").read_text()
-    accuracy = json.loads(metrics)["scores"]["accuracy"]["mean"]
+    metrics = Card.from_folder(folder).metrics
+    accuracy = metrics["scores"]["accuracy"]["mean"]
     spoilt = (
-        (folder / "metrics.json", str(accuracy), "0.999"),
+        (folder / "card.json", str(accuracy), "0.999"),
         (folder / "README.md", f"{100 * accuracy:.2f}", "99.90"),
         (checkout / "README.md", f"{100 * accuracy:.2f}", "99.90"),
-        (cards.REGISTRY, str(accuracy), "0.999"),
+        (registry.REGISTRY, str(accuracy), "0.999"),
         (folder / "recipe.toml", "seed = 0", "seed = 5"),
     )
     for path, old, new in spoilt:
@@ -172,19 +179,19 @@ def test_a_card_that_was_tampered_with_is_noticed(run, checkout):
     check_cards(checkout)
     file = checkout / "saved_models" / NAME / "model.weights.h5"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(weights.WeightsError):
+    with pytest.raises(WeightsError):
         check_cards(checkout)
 
 
 def test_several_seeds_give_mean_and_std_and_the_first_ones_weights(
     seeds, checkout
 ):
-    folder = publishing.publish(seeds, checkout, in_wheel=True)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    folder = publication.publish(seeds, checkout, in_wheel=True)
+    metrics = Card.from_folder(folder).metrics
     first = metrics["runs"][0]["accuracy"]
     accuracy = metrics["scores"]["accuracy"]
     assert accuracy["mean"] == pytest.approx(first - 0.05)
-    # Of two values d apart the sample's standard deviation is d / sqrt(2).
+    # The sample standard deviation of two values d apart is d / sqrt(2).
     assert accuracy["std"] == pytest.approx(0.1 / 2**0.5)
     assert metrics["n"] == 2 and metrics["seeds"] == [0, 1]
     assert metrics["weights"]["seed"] == 0
@@ -195,38 +202,21 @@ def test_several_seeds_give_mean_and_std_and_the_first_ones_weights(
     assert expected in card
     packaged = weights.PACKAGED / f"{NAME}.weights.h5"
     assert packaged.stat().st_size == metrics["weights"]["bytes"]
-    assert not (checkout / "saved_models").exists()  # one file, one place
+    assert not (
+        checkout / "saved_models"
+    ).exists()  # the weights are only in the wheel
     assert weights.digest(packaged) == metrics["weights"]["sha256"]
     check_cards(checkout)
-    first, other = (fitting.load_run(run)[0] for run in seeds)
+    first, other = (trainer.load_run(run)[0] for run in seeds)
     for ours, theirs, others in zip(
-        *map(learned, (models.load(NAME), first, other)), strict=True
+        *map(learned, (load(NAME), first, other)), strict=True
     ):
         assert np.array_equal(ours, theirs)
         assert not np.array_equal(ours, others)
 
 
-def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
-    names = [f"{NAME}_{letter}" for letter in "ab"]
-    for run, name in zip(seeds, names, strict=True):
-        write_json(run / "metrics.json", fitting.evaluate(run))
-        publishing.publish([run], checkout, name=name)
-    assert sorted(cards.read_registry()) == names
-    for run, name in zip(seeds, names, strict=True):
-        model = models.load(name)
-        assert model.card.name == name
-        assert model.card.recipe.seed == seeds.index(run)
-        scores = json.loads((run / "metrics.json").read_text())
-        assert model.card.metrics["scores"]["nll"]["mean"] == scores["nll"]
-        for ours, theirs in zip(
-            learned(model), learned(fitting.load_run(run)[0]), strict=True
-        ):
-            assert np.array_equal(ours, theirs)
-    check_cards(checkout)
-
-
 def set_speeds(workdir, speeds):
-    """Write other images per second to a run's history, epoch by epoch."""
+    """Replace the images per second of each epoch in a run's history."""
     head, *lines = (workdir / "history.csv").read_text().splitlines()
     assert head.endswith(",images_per_second") and len(lines) == len(speeds)
     for i, speed in enumerate(speeds):
@@ -235,9 +225,9 @@ def set_speeds(workdir, speeds):
 
 
 def test_epochs_too_short_to_be_timed_do_not_count(run):
-    # An epoch of fewer than three steps, or what a resume left of one, logs 0.
+    # An epoch of fewer than three steps, also after a resume, logs 0.
     set_speeds(run, [0.0, 300.0, 100.0])
-    (finished_run,) = finished.read([run])
+    (finished_run,) = runs.finished([run])
     assert finished_run.images_per_second == 200
     assert finished_run.hours == pytest.approx(3 * 100 / 200 / 3600)
 
@@ -245,15 +235,17 @@ def test_epochs_too_short_to_be_timed_do_not_count(run):
 def test_a_run_that_was_too_short_to_be_timed_is_published(seeds, checkout):
     first, second = seeds
     set_speeds(first, [0.0, 0.0, 0.0])
-    untimed, timed = finished.read(seeds)
+    untimed, timed = runs.finished(seeds)
     assert untimed.images_per_second is None and untimed.hours is None
-    # The mean is that of the runs that have one.
-    training = finished.summary([untimed, timed])["training"]
+    # The mean includes only the runs that have a speed.
+    training = publication._summary([untimed, timed], Classification.metrics)[
+        "training"
+    ]
     assert training["images_per_second"] == 200
     assert training["hours"] == pytest.approx(300 / 200 / 3600, abs=1e-4)
 
-    folder = publishing.publish([first], checkout)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    folder = publication.publish([first], checkout)
+    metrics = Card.from_folder(folder).metrics
     assert metrics["training"]["hours"] is None
     assert metrics["runs"][0]["images_per_second"] is None
     card = (folder / "README.md").read_text()
@@ -263,20 +255,36 @@ def test_a_run_that_was_too_short_to_be_timed_is_published(seeds, checkout):
     check_cards(checkout)
 
 
-def test_a_url_stands_in_for_weights_that_are_too_large(
-    run, checkout, monkeypatch
-):
-    monkeypatch.setattr(publishing, "IN_GIT", 1000)
-    with pytest.raises(publishing.PublishError, match="1,000 that the repos"):
-        publishing.publish([run], checkout)
+def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
+    names = [f"{NAME}_{letter}" for letter in "ab"]
+    for run, name in zip(seeds, names, strict=True):
+        write_json(run / "metrics.json", trainer.evaluate(run))
+        publication.publish([run], checkout, name=name)
+    assert sorted(registry.cards()) == names
+    for run, name in zip(seeds, names, strict=True):
+        model = hub.load(name)
+        assert model.card.name == name
+        scores = json.loads((run / "metrics.json").read_text())
+        assert model.card.metrics["scores"]["nll"]["mean"] == scores["nll"]
+        for ours, theirs in zip(
+            learned(model), learned(trainer.load_run(run)[0]), strict=True
+        ):
+            assert np.array_equal(ours, theirs)
+    check_cards(checkout)
+
+
+def test_weights_that_are_too_large_need_a_url(run, checkout, monkeypatch):
+    monkeypatch.setattr(publication, "IN_GIT", 1000)
+    with pytest.raises(publication.PublishError, match="at most 1,000 bytes"):
+        publication.publish([run], checkout)
     url = "https://example.org/a/model.weights.h5"
-    publishing.publish([run], checkout, url=url)
+    publication.publish([run], checkout, url=url)
     assert not (checkout / "saved_models").exists()
     file = run / f"{NAME}.weights.h5"
-    card = cards.read_registry()[NAME]
+    card = registry.cards()[NAME]
     assert card.metrics["weights"]["url"] == url
     assert card.metrics["weights"]["sha256"] == weights.digest(file)
-    # The run's own file has the optimizer's momentum besides.
+    # The file of the run also contains the optimizer's momentum.
     assert file.stat().st_size < 0.6 * (
         (run / "model.weights.h5").stat().st_size
     )
@@ -294,81 +302,86 @@ def last_epoch_lost(run):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (drop("metrics.json"), "is not done: 3 of 3 epochs, and metrics.json"),
-        (last_epoch_lost, "is not done: 2 of 3 epochs"),
-        (drop("model.weights.h5"), "has no model.weights.h5"),
-        (drop("run.json"), "has no run.json"),
+        (drop("metrics.json"), "is not finished: 3 of 3 epochs are done, and"),
+        (last_epoch_lost, "is not finished: 2 of 3 epochs"),
+        (drop("run.json"), "run.json is missing"),
         (
             lambda run: change(
                 run / "run.json", commit(f"{COMMIT} with changes")
             ),
-            "code that no commit has .*with changes",
+            "not trained from a clean commit .*with changes",
         ),
         (
             lambda run: change(run / "run.json", commit(None)),
-            "code that no commit has",
+            "not trained from a clean commit",
         ),
     ],
 )
 def test_unfinished_and_dirty_runs_are_refused(run, spoil, message):
-    assert len(finished.read([run])) == 1
+    assert len(runs.finished([run])) == 1
     spoil(run)
     with pytest.raises(WorkdirError, match=message):
-        finished.read([run])
+        runs.finished([run])
 
 
-def test_mixed_runs_are_refused(seeds):
-    assert [run.recipe.seed for run in finished.read(seeds)] == [0, 1]
+def test_runs_of_different_recipes_are_rejected(seeds):
+    assert [run.recipe["seed"] for run in runs.finished(seeds)] == [0, 1]
     first, other = seeds
     with pytest.raises(WorkdirError, match="Received: seeds 0, 0"):
-        finished.read([first, first])
-    with pytest.raises(WorkdirError, match="one work directory at least"):
-        finished.read([])
+        runs.finished([first, first])
+    with pytest.raises(WorkdirError, match="at least one work directory"):
+        runs.finished([])
     recipe = (other / "recipe.toml").read_text()
     Recipe.from_toml(other / "recipe.toml").override(["block_size=5"]).write(
         other / "recipe.toml"
     )
     with pytest.raises(WorkdirError, match="seed1 differs .* in block_size"):
-        finished.read(seeds)
+        runs.finished(seeds)
     (other / "recipe.toml").write_text(recipe)
     change(other / "run.json", commit(COMMIT[::-1]))
     with pytest.raises(WorkdirError, match="differs from .* in commit"):
-        finished.read(seeds)
+        runs.finished(seeds)
 
 
-def test_sessions_of_one_run_must_be_alike(run):
+def test_all_sessions_of_a_run_must_use_the_same_code(run):
     def add(info):
         later = {**info["sessions"][0], "versions": {"keras": "4"}}
         info["sessions"].append(later)
 
     change(run / "run.json", add)
     with pytest.raises(WorkdirError, match="in versions"):
-        finished.read([run])
+        runs.finished([run])
 
 
-def test_names_and_places_that_are_wrong_are_refused(run, checkout):
+def test_wrong_names_and_checkouts_are_rejected(run, checkout):
     for name in ("wrn_16_1_quadrants", "WRN_10_1_x", "wrn_10_1", "../up"):
-        with pytest.raises(publishing.PublishError, match=f"you mean '{NAME}'"):
-            publishing.publish([run], checkout, name=name)
-    with pytest.raises(publishing.PublishError, match="root of a checkout"):
-        publishing.publish([run], checkout / "models")
+        with pytest.raises(
+            publication.PublishError, match=f"you mean '{NAME}'"
+        ):
+            publication.publish([run], checkout, name=name)
+    with pytest.raises(publication.PublishError, match="root of a checkout"):
+        publication.publish([run], checkout / "models")
     (checkout / "models" / NAME).mkdir()
-    with pytest.raises(publishing.PublishError, match="is there already"):
-        publishing.publish([run], checkout)
+    with pytest.raises(
+        publication.PublishError, match=f"models/{NAME} already exists"
+    ):
+        publication.publish([run], checkout)
 
 
-def test_weights_that_do_not_give_the_scores_leave_nothing(run, checkout):
+def test_weights_that_do_not_give_the_scores_are_not_published(run, checkout):
     def better(scores):
         scores["accuracy"] += 0.01
 
     change(run / "metrics.json", better)
     before = sorted(checkout.rglob("*"))
-    with pytest.raises(publishing.PublishError, match="do not give its scores"):
-        publishing.publish([run], checkout)
+    with pytest.raises(
+        publication.PublishError, match="do not give its scores"
+    ):
+        publication.publish([run], checkout)
     assert sorted(checkout.rglob("*")) == before
 
 
-def test_usual_names_are_those_of_the_recipes():
+def test_default_names_equal_the_names_of_the_recipes():
     for changes, name in (
         ([], "wrn_16_4_cifar10"),
         (["keep_prob=0.9"], "wrn_16_4_cifar10_dropblock"),
@@ -382,10 +395,10 @@ def test_usual_names_are_those_of_the_recipes():
             "wrn_16_4_cifar10_stochastic_depth_label_smoothing",
         ),
     ):
-        assert finished.usual_name(Recipe().override(changes)) == name
+        assert publication.usual_name(Recipe().override(changes)) == name
 
 
-def test_hardware_is_told_plainly():
+def test_hardware_is_described_in_plain_words():
     training = {"devices": ["cpu:0"], "cpus": 2, "machine": "Linux x86_64"}
     assert pages.hardware(training) == "CPU, 2 cores (Linux x86_64)"
     training["devices"] = ["NVIDIA H200"]
@@ -393,17 +406,19 @@ def test_hardware_is_told_plainly():
 
 
 @pytest.mark.slow
-def test_the_command_publishes_or_says_why_not(npz, tmp_path, checkout):
+def test_the_command_publishes_or_prints_an_error(npz, tmp_path, checkout):
     root = pathlib.Path(__file__).parents[1]
     run = tmp_path / "run"
-    fitting.fit(small(npz), run)
+    trainer.fit(small(npz), run)
     change(run / "run.json", commit(COMMIT))
 
     def publish(*arguments):
         return subprocess.run(
             [
-                *(sys.executable, root / "training" / "publish.py"),
-                *(f"--checkout={checkout}", *arguments),
+                sys.executable,
+                root / "tools" / "publish.py",
+                f"--checkout={checkout}",
+                *arguments,
             ],
             capture_output=True,
             text=True,
@@ -413,10 +428,11 @@ def test_the_command_publishes_or_says_why_not(npz, tmp_path, checkout):
     assert f"Card: {checkout / 'models' / NAME / 'README.md'}" in done.stdout
     evaluated = subprocess.run(
         [
-            *(sys.executable, root / "training" / "evaluate.py"),
+            sys.executable,
+            root / "training" / "evaluate.py",
             f"--model={checkout / 'models' / NAME}",
         ],
-        cwd=pathlib.Path(npz).parent,  # of no other folder does a card tell
+        cwd=pathlib.Path(npz).parent,  # a card must not contain other folders
         capture_output=True,
         text=True,
     )
@@ -429,4 +445,4 @@ def test_the_command_publishes_or_says_why_not(npz, tmp_path, checkout):
     assert "error: models/wrn_10_1_quadrants" in again.stderr
     shutil.rmtree(checkout / "models" / NAME)
     assert publish("--refresh").returncode == 0
-    assert cards.read_registry() == {}
+    assert registry.cards() == {}

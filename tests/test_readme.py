@@ -1,4 +1,4 @@
-"""The README's code runs as it stands there."""
+"""The code in the README runs without changes."""
 
 import pathlib
 import re
@@ -14,7 +14,9 @@ def test_python_blocks_run_in_order_in_any_folder(
 ):
     monkeypatch.chdir(tmp_path)
     for name in ("cifar10", "wrn_16_1_cifar10_dropblock"):
-        (tmp_path / name).mkdir()  # as a data set or a run may be called
+        (
+            tmp_path / name
+        ).mkdir()  # must not hide the data set or model of this name
     text = README.read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert len(blocks) == 5

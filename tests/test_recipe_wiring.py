@@ -1,11 +1,11 @@
-"""Every key of a recipe reaches what it decides: network, optimizer or data.
+"""Every key of a recipe has its effect on network, optimizer or data.
 
-Each case changes its key and checks the effect: what an optimizer's step
-moves, the pixels of a batch, the units that a layer drops. What these parts
-do in detail is tested with them; here, that the recipe's value arrives.
+Each case changes its key and checks the effect, for example on an optimizer
+step, on the pixels of a batch, or on the units that a layer drops. The parts
+themselves have their own tests. These tests check only that the value in the
+recipe reaches them.
 """
 
-import dataclasses
 import types
 import urllib.request
 
@@ -13,17 +13,21 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import KeepProbScheduler, assembly, data, fitting, layers
-from keras_dropblock.recipes import Recipe, RecipeError
-from runs import Stop
+from brightness import Brightness
+from keras_dropblock import KeepProbScheduler, layers, tasks
+from keras_dropblock.errors import DataError, RecipeError
+from keras_dropblock.training import plan, trainer
+from keras_dropblock.training.recipe import Recipe
+from small_runs import Stop
 
 BACKEND = keras.backend.backend()
-TRAIN, TEST, CLASSES, STEPS = 12, 6, 3, 2  # images, steps an epoch
+TRAIN, TEST = 12, 6  # images
+CLASSES, STEPS = 3, 2  # STEPS: in an epoch
 CASES = {}
 
 
 def case(key):
-    """Make a function the case of a key."""
+    """Decorator: register a function as the test case of a key."""
 
     def add(function):
         CASES[key] = function
@@ -32,16 +36,14 @@ def case(key):
     return add
 
 
-@pytest.mark.parametrize(
-    "key", [field.name for field in dataclasses.fields(Recipe)]
-)
+@pytest.mark.parametrize("key", [*Recipe().flat()])
 def test_a_key_of_the_recipe_has_its_effect(key, world):
     assert key in CASES, f"no case tests the effect of `{key}`"
     CASES[key](world)
 
 
 class World:
-    """Recipes for a data set whose pixels come through as they are."""
+    """Recipes for a data set whose pixels are not changed by default."""
 
     def __init__(self, folder, monkeypatch):
         self.folder = folder
@@ -59,13 +61,14 @@ class World:
         )
 
     def with_(self, **changes):
-        return dataclasses.replace(self.recipe, **changes)
+        return self.recipe.replaced(changes, "test")
 
     def prepare(self, **changes):
-        return assembly.prepare(self.with_(**changes))
+        """A `Trainer`. Its test batches are in `scored`."""
+        return trainer.Trainer(plan.resolve(self.with_(**changes)))
 
     def fed(self, epoch=0, **changes):
-        """(images, labels) of a whole epoch of training batches."""
+        """(images, labels) of all training batches of an epoch."""
         return fed(self.prepare(**changes).train, epoch)
 
 
@@ -104,6 +107,17 @@ def in_some_order(images, others):
     return a == b
 
 
+@case("task")
+def decides_head_loss_and_scores(world):
+    usual = world.prepare()
+    assert isinstance(usual.recipe.task, tasks.Classification)
+    assert usual.model.output.shape == (None, CLASSES)
+    own = world.prepare(task="brightness:Brightness")
+    assert own.model.output.shape == (None, 1)
+    assert isinstance(own.model.loss, keras.losses.Huber)
+    assert {*own.scores()} == {Brightness.metrics[0].name, "images"}
+
+
 # --- the network
 
 
@@ -116,8 +130,8 @@ def names_the_network(world):
         )
         for name in ("WRN-10-1", "CifarResNet-8")
     }
-    # 77,850 and 75,290 with ten classes: tests/goldens.py; a class has a
-    # column of 64 in the kernel, and a bias.
+    # 77,850 and 75,290 are the numbers for ten classes in tests/goldens.py. A
+    # class has 64 weights in the kernel, and a bias.
     lost = (10 - CLASSES) * 65
     assert sizes == {"WRN-10-1": 77_850 - lost, "CifarResNet-8": 75_290 - lost}
 
@@ -131,17 +145,17 @@ def starts_the_last_norms_of_blocks_from_zero(world):
 
 
 def dropping(model, *kinds):
-    """The layers of some kinds that a network is made of, in its order."""
+    """All layers of these classes in a network, in order."""
     return [x for x in model._flatten_layers() if isinstance(x, kinds)]
 
 
 def dropped(layer, shape):
-    """Where a layer drops from ones, in training."""
+    """Mask of the units that a layer drops in training."""
     return to_numpy(layer(np.ones(shape, "float32"), training=True)) == 0
 
 
 def assert_share(mask, rate, count):
-    """Of `count` independent draws about `rate` came out true."""
+    """Assert that a share `rate` of `count` independent draws is true."""
     assert abs(mask.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / count)
 
 
@@ -153,8 +167,8 @@ def drops_units_in_every_block(world):
     for layer in found:
         mask = dropped(layer, (50, 4, 4, 20))
         assert_share(mask, 0.3, mask.size)
-        # Each of the 16 units of a map by itself: it is whole, or dropped
-        # wholly, with a probability of 0.7^16 + 0.3^16 = 0.003.
+        # The 16 units of a map are dropped independently. The probability that
+        # all or none are dropped is 0.7^16 + 0.3^16 = 0.003.
         assert np.isin(mask.mean((1, 2)), (0, 1)).mean() < 0.03
 
 
@@ -183,7 +197,7 @@ def drops_the_branches_of_blocks(world):
 
 
 def dropblocks(model):
-    """Layers of DropBlock by the group that they stand in, where there are."""
+    """DropBlock layers of each group that has some."""
     groups = {
         f"group{i}": layers.dropblock_layers(
             model.get_layer(f"group{i}_block1")
@@ -204,7 +218,7 @@ def drops_units_in_the_last_two_groups(world):
 
 
 @case("block_size")
-def is_the_side_of_what_is_dropped(world):
+def is_the_side_of_dropped_blocks(world):
     for size in (2, 5):
         found = dropblocks(world.prepare(keep_prob=0.9, block_size=size).model)
         for layer in (layer for group in found.values() for layer in group):
@@ -212,11 +226,11 @@ def is_the_side_of_what_is_dropped(world):
             lines = np.pad(mask.transpose(0, 3, 1, 2).reshape(-1, 16), 1)
             edges = np.diff(lines.ravel().astype(int))
             lengths = np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)
-            assert lengths.min() == size  # longer where blocks overlap
+            assert lengths.min() == size  # longer if blocks overlap
 
 
 @case("dropblock_groups")
-def says_where_dropblock_stands(world):
+def selects_the_groups_with_dropblock(world):
     for groups, expected in (
         (None, {"group2": 2, "group3": 2}),
         ((1,), {"group1": 2}),
@@ -228,10 +242,10 @@ def says_where_dropblock_stands(world):
 
 
 @case("dropblock_skip")
-def says_whether_shortcuts_drop_too(world):
+def decides_whether_shortcuts_drop_too(world):
     for skip in (True, False):
         model = world.prepare(keep_prob=0.5, dropblock_skip=skip).model
-        # With a zero kernel the last block gives what its shortcut gives.
+        # With a zero kernel, the last block returns only its shortcut.
         block = model.get_layer("group3_block1")
         block.convs[-1].kernel.assign(np.zeros(block.convs[-1].kernel.shape))
         x = np.random.default_rng(0).normal(size=(4, *block.input.shape[1:]))
@@ -259,7 +273,7 @@ def is_the_policy_of_the_network(world):
 
 
 def moved(model, *, first=0, count=1):
-    """What a weight moves by in steps from `first` on, with gradient 1."""
+    """Changes of a weight in steps from `first`, with a gradient of 1."""
     weight = model.trainable_variables[0]
     gradient = keras.ops.ones(weight.shape)
     model.optimizer.iterations.assign(first)
@@ -271,14 +285,14 @@ def moved(model, *, first=0, count=1):
 
 
 @case("learning_rate")
-def is_the_length_of_a_step(world):
+def scales_a_step(world):
     for rate in (0.1, 0.03):
         model = world.prepare(learning_rate=rate, momentum=0.0).model
         assert moved(model) == pytest.approx([rate], rel=1e-5)
 
 
 @case("momentum")
-def is_nesterovs(world):
+def selects_nesterov_momentum(world):
     for momentum in (0.9, 0.5):
         steps = moved(world.prepare(momentum=momentum).model, count=3)
         # v = m * v + 1 is 1, 1 + m, 1 + m + m^2; the step is 0.1 * (1 + m v).
@@ -295,11 +309,35 @@ def raises_the_rate_step_by_step(world):
     assert steps == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 
+@case("warmup_steps")
+def raises_the_rate_within_an_epoch(world):
+    model = world.prepare(warmup_steps=5, momentum=0.0).model
+    steps = moved(model, count=6)
+    expected = [0, 0.02, 0.04, 0.06, 0.08, 0.1]
+    assert steps == pytest.approx(expected, rel=1e-4, abs=1e-8)
+
+
 @case("learning_rate_drops")
-def say_in_which_epochs_the_rate_drops(world):
+def set_the_epochs_in_which_the_rate_drops(world):
     model = world.prepare(learning_rate_drops=(2, 4), momentum=0.0).model
     steps = moved(model, count=4 * STEPS)
     expected = [0.1] * 2 + [0.02] * 4 + [0.004] * 2
+    assert steps == pytest.approx(expected, rel=1e-4)
+
+
+@case("learning_rate_schedule")
+def selects_drops_or_a_cosine(world):
+    model = world.prepare(learning_rate_schedule="cosine", momentum=0.0).model
+    steps = moved(model, count=4 * STEPS)
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(8) / 8))
+    assert steps == pytest.approx(expected, rel=1e-4)
+
+
+@case("learning_rate_drop_steps")
+def set_the_steps_in_which_the_rate_drops(world):
+    model = world.prepare(learning_rate_drop_steps=(3, 5), momentum=0.0).model
+    steps = moved(model, count=6)
+    expected = [0.1] * 3 + [0.02] * 2 + [0.004]
     assert steps == pytest.approx(expected, rel=1e-4)
 
 
@@ -312,7 +350,7 @@ def is_what_the_rate_drops_by(world):
 
 
 @case("reset_momentum")
-def forgets_the_velocity_at_a_drop(world):
+def resets_the_velocity_at_a_drop(world):
     for reset, step in ((False, 0.02 * (1 + 0.9 * 2.71)), (True, 0.02 * 1.9)):
         model = world.prepare(
             learning_rate_drops=(2,), reset_momentum=reset
@@ -322,7 +360,7 @@ def forgets_the_velocity_at_a_drop(world):
 
 
 def regularization(model):
-    """What a network adds to its loss."""
+    """Regularization loss of a network."""
     return sum(float(to_numpy(loss)) for loss in model.losses)
 
 
@@ -340,12 +378,12 @@ def adds_half_the_square_of_every_weight(world):
 
 
 @case("decay_norms")
-def says_whether_gamma_and_beta_decay(world):
+def decides_whether_gamma_and_beta_decay(world):
     model = world.prepare(decay_norms=False).model
     others = [
         v for v in model.trainable_variables if v.name in ("kernel", "bias")
     ]
-    # Per block two norms, and one before the classifier.
+    # Two norms in each block, and one before the classifier.
     assert len(model.trainable_variables) - len(others) == 2 * (3 * 2 + 1)
     expected = 5e-4 * halved_squares(others)
     assert regularization(model) == pytest.approx(expected, rel=1e-5)
@@ -381,11 +419,11 @@ def is_where_images_and_labels_come_from(world):
             for x in images
         ]
         assert (labels.argmax(1) == expected["y_train"][places]).all()
-        assert np.array_equal(fed(run.test)[0], expected["x_test"])
+        assert np.array_equal(fed(run.scored)[0], expected["x_test"])
 
 
 class Builder:
-    """As much of a builder of TensorFlow Datasets as is asked of one."""
+    """A fake TFDS builder with only the attributes that are used."""
 
     def __init__(self, folder):
         self.data_path = folder
@@ -397,7 +435,7 @@ class Builder:
         self.info = types.SimpleNamespace(splits=self.splits, features=features)
 
     def images(self, split):
-        """Twelve images of 10 x 10 pixels, of one gray level each."""
+        """Twelve images of 10 x 10 pixels, each with a single gray level."""
         levels = 20 * np.arange(TRAIN) + self.splits[split]
         return np.broadcast_to(
             levels.astype("uint8")[:, None, None, None], (TRAIN, 10, 10, 3)
@@ -413,7 +451,7 @@ class Builder:
 
 
 def tfds_of(world):
-    """A data set `theirs` of TensorFlow Datasets, and arguments to use it."""
+    """A fake data set `theirs` of TFDS, and the keys that select it."""
     tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
     builder = Builder(world.folder)
     world.monkeypatch.setattr(
@@ -423,21 +461,55 @@ def tfds_of(world):
 
 
 @case("train_split")
-def is_what_is_trained_on(world):
+def selects_the_training_images(world):
     builder, theirs = tfds_of(world)
     for split in ("train", "extra"):
         run = world.prepare(train_split=split, **theirs)
         assert in_some_order(fed(run.train)[0], builder.images(split))
-        assert np.array_equal(fed(run.test)[0], builder.images("test"))
+        assert np.array_equal(fed(run.scored)[0], builder.images("test"))
 
 
 @case("test_split")
-def is_what_is_tested_on(world):
+def selects_the_test_images(world):
     builder, theirs = tfds_of(world)
     for split in ("test", "held_out"):
         run = world.prepare(test_split=split, **theirs)
-        assert np.array_equal(fed(run.test)[0], builder.images(split))
+        assert np.array_equal(fed(run.scored)[0], builder.images(split))
         assert in_some_order(fed(run.train)[0], builder.images("train"))
+
+
+@case("validation_split")
+def is_held_out_and_scored_by_epochs(world):
+    assert world.prepare().plan.epoch_split == "test"
+    run = world.prepare(validation_split=0.25, batch_size=3)
+    assert run.plan.epoch_split == "validation"
+    trained, held_out = (fed(b) for b in (run.train, run.scored))
+    assert len(held_out[0]) == 3 and len(trained[0]) == 9
+    images = np.concatenate([trained[0], held_out[0]])
+    assert in_some_order(images, world.arrays["x_train"])
+    # One image of each class.
+    assert np.array_equal(held_out[1].sum(0), [1, 1, 1])
+
+
+@case("skip_broken")
+def decides_whether_broken_files_are_skipped(world):
+    tf = pytest.importorskip("tensorflow")
+    root = world.folder / "photographs"
+    for split, count in (("train", 6), ("test", 4)):
+        for name in ("cats", "dogs"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = np.full((8, 8, 3), 20 * i, "uint8")
+                encoded = tf.io.encode_png(image).numpy()
+                (folder / f"{i}.png").write_bytes(encoded)
+    broken = root / "train" / "cats" / "0.png"
+    broken.write_bytes(b"no image")
+    changes = {"dataset": f"folder:{root}", "image_size": 8}
+    with pytest.raises(DataError, match=str(broken)):
+        world.prepare(**changes)
+    run = world.prepare(skip_broken=True, **changes)
+    assert run.plan.dataset.size("train") == 11
 
 
 @case("image_size")
@@ -445,7 +517,7 @@ def is_the_side_of_the_images(world):
     _, theirs = tfds_of(world)
     for size in (8, 12):
         run = world.prepare(**(theirs | {"image_size": size}))
-        for batches in (run.train, run.test):
+        for batches in (run.train, run.scored):
             assert batches[0][0].shape == (6, size, size, 3)
         assert run.model.input.shape[1:] == (size, size, 3)
 
@@ -459,15 +531,15 @@ def is_where_tensorflow_datasets_looks(world):
 
     world.monkeypatch.setattr(urllib.request, "urlopen", refuse)
     folder = str(world.folder / "nothing")
-    with pytest.raises(data.DataError, match=folder):
+    with pytest.raises(DataError, match=folder):
         world.prepare(dataset="svhn_cropped", data_dir=folder)
 
 
 def windows(images, flip):
-    """Where crops come from, by their content: image, top, left, mirrored.
+    """Dict from the bytes of each possible crop to its origin.
 
-    At the reflected edges some windows are mirrored ones as well: they count
-    as not mirrored.
+    The origin is (image, top, left, mirrored). At the reflected edges, some
+    windows are equal to mirrored ones. They count as not mirrored.
     """
     found = {}
     for mirrored in (False, True) if flip else (False,):
@@ -483,7 +555,7 @@ def windows(images, flip):
 
 
 @case("augmentation")
-def crops_and_flips_training_images_alone(world):
+def crops_and_flips_only_training_images(world):
     train, test = world.arrays["x_train"], world.arrays["x_test"]
     assert in_some_order(world.fed(augmentation="none")[0], train)
     for augmentation, mirrors in (
@@ -491,16 +563,16 @@ def crops_and_flips_training_images_alone(world):
         ("crop_flip", {False, True}),
     ):
         run = world.prepare(augmentation=augmentation)
-        assert np.array_equal(fed(run.test)[0], test)
+        assert np.array_equal(fed(run.scored)[0], test)
         places = windows(train, flip=augmentation == "crop_flip")
         seen = [
-            places[np.uint8(x).tobytes()]  # a KeyError if it is no crop
+            places[np.uint8(x).tobytes()]  # KeyError if it is not a crop
             for epoch in range(3)
             for x in fed(run.train, epoch)[0]
         ]
         image, top, left, mirrored = zip(*seen, strict=True)
         assert sorted(image) == sorted(3 * [*range(TRAIN)])
-        # 36 draws from 81 places give 29 different ones on average.
+        # 36 draws from 81 positions give 29 different ones on average.
         assert len({*zip(top, left, strict=True)}) >= 20
         assert set(mirrored) == mirrors
 
@@ -509,8 +581,8 @@ def crops_and_flips_training_images_alone(world):
 def is_subtracted(world):
     run, mean = world.prepare(mean=(10.0, 20.0, 30.0)), [10, 20, 30]
     assert in_some_order(fed(run.train)[0] + mean, world.arrays["x_train"])
-    assert np.array_equal(fed(run.test)[0] + mean, world.arrays["x_test"])
-    # If it is not given it is that of the training images.
+    assert np.array_equal(fed(run.scored)[0] + mean, world.arrays["x_test"])
+    # By default it is the mean of the training images.
     resolved = world.prepare(mean=None).recipe
     measured = world.arrays["x_train"].mean((0, 1, 2))
     assert resolved.mean == pytest.approx(measured, abs=0.051)
@@ -520,7 +592,7 @@ def is_subtracted(world):
 def is_divided_by(world):
     run, std = world.prepare(std=(2.0, 4.0, 8.0)), [2, 4, 8]
     assert in_some_order(fed(run.train)[0] * std, world.arrays["x_train"])
-    assert np.array_equal(fed(run.test)[0] * std, world.arrays["x_test"])
+    assert np.array_equal(fed(run.scored)[0] * std, world.arrays["x_test"])
     resolved = world.prepare(std=None).recipe
     measured = world.arrays["x_train"].std((0, 1, 2))
     assert resolved.std == pytest.approx(measured, abs=0.051)
@@ -528,15 +600,15 @@ def is_divided_by(world):
 
 @case("cutout")
 def blanks_a_square_of_training_images(world):
-    # Black becomes 5, so that only what is blanked is 0.
+    # Black becomes 5, so that only blanked pixels are 0.
     mean = (-5.0, -5.0, -5.0)
     assert (world.fed(mean=mean)[0] > 0).all()
     for size in (2, 4):
         run = world.prepare(cutout=size, mean=mean)
         areas = (fed(run.train)[0] == 0).all(-1).sum((1, 2))
-        assert areas.min() >= (size // 2) ** 2  # cut off by two edges
+        assert areas.min() >= (size // 2) ** 2  # if cut by two edges
         assert areas.max() == size**2
-        assert (fed(run.test)[0] > 0).all()
+        assert (fed(run.scored)[0] > 0).all()
 
 
 @case("mixup")
@@ -546,14 +618,14 @@ def mixes_images_and_their_labels(world):
     images, mixed_labels = world.fed(mixup=1.0)
     mixed = 0
     for image, label in zip(images, mixed_labels, strict=True):
-        # The shares of the training images in it.
+        # Weights of the training images in each mixed image.
         flat = train.reshape(TRAIN, -1)
         shares, *_ = np.linalg.lstsq(flat.T, image.ravel(), rcond=None)
         assert shares.sum() == pytest.approx(1, abs=1e-3)
         assert (shares > 1e-3).sum() <= 2
         assert label == pytest.approx(shares @ labels, abs=1e-3)
         mixed += (shares > 1e-3).sum() == 2
-    # A permutation leaves one image in its place on average.
+    # On average, a permutation leaves one image in its place.
     assert mixed > TRAIN // 2
     _, plain = world.fed(mixup=0.0)
     assert set(np.unique(plain)) == {0, 1}
@@ -570,7 +642,7 @@ def decides_weights_masks_order_and_crops(world):
             "weights": run.model.get_layer("stem").get_weights()[0],
             "masks": dropped(layer, (4, 8, 8, 4)),
             "order": images,
-            # In the order of the data set.
+            # Sort by the order of the data set.
             "crops": crops[np.argsort(images)],
         }
 
@@ -590,12 +662,12 @@ def is_the_number_of_images_in_a_step(world):
         run = world.prepare(batch_size=size)
         assert len(run.train) == TRAIN // size
         assert {len(run.train[i][0]) for i in range(len(run.train))} == {size}
-        sizes = [len(run.test[i][0]) for i in range(len(run.test))]
+        sizes = [len(run.scored[i][0]) for i in range(len(run.scored))]
         assert sizes == ([4, 2] if size == 4 else [6])
 
 
 def fit_arguments(world, **changes):
-    """(model, arguments of its `fit`) of a run of that recipe."""
+    """(model, arguments of `fit`) of a run with these changes."""
     seen = []
 
     def fit(self, *args, **kwargs):
@@ -606,21 +678,21 @@ def fit_arguments(world, **changes):
         patch.setattr(keras.Model, "fit", fit)
         folder = world.folder / str(changes)
         with pytest.raises(Stop):
-            fitting.fit(world.with_(**changes), folder, verbose=0)
+            trainer.fit(world.with_(**changes), folder, verbose=0)
     return seen[0]
 
 
 @case("epochs")
-def is_how_long_the_run_is(world):
+def is_the_length_of_the_run(world):
     for epochs in (1, 4):
         _, arguments = fit_arguments(world, epochs=epochs)
         assert arguments["epochs"] == epochs
-        # DropBlock's schedule ends with it.
+        # DropBlock's schedule ends with the run.
         assert keep_prob_at(world, 1.0, epochs=epochs) == pytest.approx(0.8)
 
 
 def keep_prob_at(world, progress, *, epochs=4, **changes):
-    """keep_prob in the last group after this part of a run, with 0.8 asked."""
+    """keep_prob of the last group at a progress, for a final keep_prob 0.8."""
     changes = {"keep_prob": 0.8, "epochs": epochs, **changes}
     model, arguments = fit_arguments(world, **changes)
     (scheduler,) = (
@@ -636,29 +708,29 @@ def keep_prob_at(world, progress, *, epochs=4, **changes):
 
 
 @case("schedule")
-def moves_keep_prob_over_the_run(world):
+def changes_keep_prob_during_the_run(world):
     for schedule, expected in (
         ("constant", 0.8),
         ("linear", 1 - 0.2 / 4),
         ("cosine", 1 - 0.2 * (1 - 0.5**0.5) / 2),  # of an eighth of a turn
     ):
         at_a_quarter = keep_prob_at(world, 0.25, schedule=schedule)
-        # Within an epoch it moves by steps of 1e-4.
+        # Within an epoch, keep_prob changes in steps of 1e-4.
         assert at_a_quarter == pytest.approx(expected, abs=1e-4)
 
 
 @case("strategy")
 def spreads_the_network_over_devices(world):
-    assert world.prepare().copy is None
+    assert world.prepare()._copy is None
     if BACKEND == "tensorflow":
         for strategy, count in (("default", 1), ("mirrored", 2)):
             model = world.prepare(strategy=strategy).model
             kernel = model.trainable_variables[0].value
             assert len(getattr(kernel, "values", [kernel])) == count
     elif BACKEND == "jax":
-        # Beside it one on one device, for what a process does alone. How it
-        # is spread is seen with several processes: test_processes.py.
-        assert world.prepare(strategy="data_parallel").copy is not None
+        # There is also a copy on one device, for work of a single process.
+        # Distribution is tested with several processes in test_processes.py.
+        assert world.prepare(strategy="data_parallel")._copy is not None
     for strategy, backend in (
         ("mirrored", "tensorflow"),
         ("data_parallel", "jax"),
@@ -671,7 +743,7 @@ def spreads_the_network_over_devices(world):
 @case("synchronized_norms")
 def joins_the_statistics_of_replicas(world):
     if BACKEND != "tensorflow":
-        with pytest.raises(RecipeError, match="is for `strategy` mirrored"):
+        with pytest.raises(RecipeError, match="needs `strategy` mirrored"):
             world.prepare(synchronized_norms=True)
         return
     for synchronized in (True, False):
@@ -683,7 +755,7 @@ def joins_the_statistics_of_replicas(world):
 
 
 @case("jit_compile")
-def is_what_keras_is_told(world):
+def is_passed_to_compile(world):
     if BACKEND == "torch":
         with pytest.raises(RecipeError, match="`jit_compile` must be false"):
             world.prepare(jit_compile=True)
@@ -694,21 +766,21 @@ def is_what_keras_is_told(world):
 
 
 @case("data_on_device")
-def lays_images_on_the_device(world):
+def puts_images_on_the_device(world):
     if BACKEND != "jax":
-        with pytest.raises(RecipeError, match="`data_on_device` is for images"):
+        with pytest.raises(RecipeError, match="`data_on_device` needs the JAX"):
             world.prepare(data_on_device=True)
         return
     for value in (True, False):
         for batches in (
             world.prepare(data_on_device=value).train,
-            world.prepare(data_on_device=value).test,
+            world.prepare(data_on_device=value).scored,
         ):
             assert isinstance(batches[0][0], np.ndarray) == (not value)
 
 
 @case("steps_per_execution")
-def is_the_number_of_steps_that_keras_joins(world):
+def is_passed_to_compile_too(world):
     if BACKEND == "torch":
         with pytest.raises(RecipeError, match="`steps_per_execution` must be"):
             world.prepare(steps_per_execution=2)

@@ -1,4 +1,4 @@
-"""A refusal comes as soon as the body has ended, not when its time is up."""
+"""A rejection is sent when the body ends, not when its time limit ends."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from limits import Limits
 
 
 def exchange(parts, path="/v1/models/tiny:predict"):
-    """(status, reason) of a request to limits of 10 bytes and 5 seconds."""
+    """(status, reason) for a request, with limits of 10 bytes and 5 s."""
     messages = [
         {"type": "http.request", "body": part, "more_body": i < len(parts)}
         for i, part in enumerate(parts, 1)
@@ -19,7 +19,7 @@ def exchange(parts, path="/v1/models/tiny:predict"):
     async def receive():
         if messages:
             return messages.pop(0)
-        # The body has ended, and the client waits for an answer.
+        # The body has ended, and the client waits for the answer.
         return await asyncio.Event().wait()
 
     async def send(message):

@@ -1,4 +1,4 @@
-"""The convolution and the blocks that residual networks share."""
+"""The convolution of residual networks and its padding."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_dropblock.layers.convolution import SymmetricConv2D
 @pytest.mark.parametrize("kernel_size", [1, 3, 7])
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("size", [(8, 6), (7, 9), (5, 8)])
-def test_convolution_pads_alike_on_every_side(kernel_size, strides, size):
+def test_convolution_pads_equally_on_every_side(kernel_size, strides, size):
     conv = SymmetricConv2D(4, kernel_size, strides, use_bias=False)
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype("float32")
     y = keras.ops.convert_to_numpy(conv(x))
@@ -31,8 +31,9 @@ def test_convolution_pads_alike_on_every_side(kernel_size, strides, size):
 
 
 def test_a_corner_shows_the_padding_of_torch():
-    # Ones under a 3 x 3 kernel of ones at stride 2: Torch's corner sees 2 x 2
-    # units, Keras's "same" on an even map 3 x 3.
+    # Input and 3 x 3 kernel are ones, the stride is 2. In the first corner the
+    # kernel covers 2 x 2 units with Torch's padding, and 3 x 3 units with
+    # Keras's "same" on an even map.
     conv = SymmetricConv2D(1, 3, 2, use_bias=False, kernel_initializer="ones")
     corner = keras.ops.convert_to_numpy(conv(np.ones((1, 8, 8, 1))))[0, 0, 0, 0]
     assert corner == 4

@@ -1,4 +1,4 @@
-"""ResNets, pre-activation ResNets, and what their blocks are made of."""
+"""ResNets, pre-activation ResNets, and the layers of their blocks."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_imagenet_networks_have_the_parameters_of_the_papers(
 
 
 def bottleneck_parameters(depth):
-    """Pre-activation bottlenecks, by hand: (convs and dense, BN)."""
+    """Parameters of pre-activation bottlenecks: (convs and dense, BN)."""
     n, channels, convs, norms = (depth - 2) // 9, 16, 3 * 9 * 16, 0
     for c in (16, 32, 64):
         for i in range(n):
@@ -75,14 +75,14 @@ def test_preactivation_bottlenecks_have_their_parameters(
 ):
     convs, norms = bottleneck_parameters(depth)
     assert convs + norms == parameters
-    # The papers print 10.2 M for 1001: batch normalisation is not counted.
+    # The papers print 10.2 M for depth 1001, without batch normalization.
     assert convs / 1e6 == pytest.approx(millions, abs=0.05)
     assert trainable(models.PreActResNet(depth)) == parameters
 
 
 def test_thin_basic_networks_have_1_7_million():
-    # 110 = 6 * 18 + 2. Convs of 3 x 3: the stem, 2 * 18 in each group, of
-    # which the first of groups 2 and 3 comes from half of the channels.
+    # 110 = 6 * 18 + 2. There are 3 x 3 convs in the stem and 2 * 18 in each
+    # group. The first conv of groups 2 and 3 has half as many input channels.
     convs = 9 * (
         3 * 16 + 36 * 16**2 + 35 * 32**2 + 35 * 64**2 + 16 * 32 + 32 * 64
     )
@@ -91,8 +91,8 @@ def test_thin_basic_networks_have_1_7_million():
     norms = 2 * (16 + 36 * (16 + 32 + 64))
     assert trainable(models.CifarResNet(110)) == convs + dense + norms
     assert convs + dense + norms == 1_727_962
-    # Before activation: one before every conv of a block and one at the end;
-    # two shortcuts of 1 x 1.
+    # Pre-activation: one BN before every conv of a block and one at the end.
+    # There are two 1 x 1 shortcuts.
     norms = 2 * (36 * 16 + 16 + 35 * 32 + 32 + 35 * 64 + 64)
     shortcuts = 16 * 32 + 32 * 64
     assert (
@@ -151,7 +151,7 @@ def test_option_a_shortcuts_take_every_other_unit_and_add_zeros():
     block = PostActivationBlock(6, strides=2, projection=False)
     x = abs(keras.random.normal((2, 8, 6, 4), seed=0))
     block.build(x.shape)
-    block.norms[-1].gamma.assign(np.zeros(6))  # the branch gives 0
+    block.norms[-1].gamma.assign(np.zeros(6))  # the conv branch returns 0
     y = array(block(x))
     assert (
         np.allclose(y[..., :4], array(x)[:, ::2, ::2])
@@ -194,7 +194,7 @@ def test_dropblock_has_four_places_in_a_bottleneck():
     assert {x.block_size for x in dropblock_layers(one_group)} == {5}
 
 
-# --- the other regularisers
+# --- the other regularizers
 
 
 def test_survival_falls_linearly_to_the_last_block():
@@ -245,7 +245,7 @@ def test_dropout_drops_at_its_rate_and_by_its_unit(layer, shared):
 
 @pytest.mark.tensorflow_only
 @pytest.mark.parametrize("cls", [Dropout, SpatialDropout2D, StochasticDepth])
-def test_replicas_drop_apart(cls, two_replicas):
+def test_replicas_drop_different_units(cls, two_replicas):
     import tensorflow as tf
 
     with two_replicas.scope():
@@ -258,7 +258,7 @@ def test_replicas_drop_apart(cls, two_replicas):
     assert not np.array_equal(a, b)
 
 
-def test_regularisers_stand_where_they_should():
+def test_regularizers_are_in_the_right_places():
     pre = PreActivationBlock(
         4, (3, 1, 3), dropout=0.1, spatial_dropout=0.2, survival_prob=0.9
     )

@@ -20,8 +20,9 @@ def test_calibration_has_15_bins():
     # Wrong at .54, right at the others: gaps .48, -.54 and .41.
     p = np.array([0.52, 0.54, 0.59])
     result = scores(np.log(np.stack([p, 1 - p], 1)), np.array([0, 1, 0]))
-    # 8/15 = .533 parts the first from the others, whose gaps are added. 10 bins
-    # would have all three in one, 14 or 16 the first two.
+    # The bin edge 8/15 = .533 separates the first from the others, whose gaps
+    # are added. With 10 bins all three would be in one bin, with 14 or 16 the
+    # first two.
     assert result["ece"] == pytest.approx((0.48 + 0.13) / 3)
 
 
@@ -30,12 +31,12 @@ def test_a_calibrated_classifier_has_no_calibration_error():
     p = rng.uniform(0.5, 1.0, 200_000)
     labels = (rng.random(p.size) > p).astype(int)
     result = scores(np.log(np.stack([p, 1 - p], 1)), labels)
-    # 8 bins are in use, of 25,000 images each: standard error < .0032.
+    # 8 bins are used, with 25,000 images each: standard error < .0032.
     assert result["ece"] < 4 * 0.0032
 
 
 def test_top_5_counts_the_five_likeliest_classes():
-    logits = np.tile(np.arange(7.0), (7, 1))  # class 6 is the likeliest
+    logits = np.tile(np.arange(7.0), (7, 1))  # class 6 is the most probable
     result = scores(logits, np.arange(7))
     assert result["top5"] == 5 / 7 and result["accuracy"] == 1 / 7
     assert scores(logits[:2, :2], np.array([0, 1]))["top5"] == 1.0
@@ -48,5 +49,5 @@ def test_large_logits_do_not_overflow():
 
 
 def test_no_images_are_refused():
-    with pytest.raises(ValueError, match="`logits` and `labels` must hold"):
+    with pytest.raises(ValueError, match="`logits` and `labels` must have"):
         scores(np.zeros((0, 3)), np.zeros(0, int))

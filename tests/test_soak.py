@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends as one that never was."""
+"""A run that is killed repeatedly ends like an uninterrupted one."""
 
 import os
 import pathlib
@@ -11,13 +11,13 @@ import time
 import pytest
 
 from keras_dropblock import files
-from runs import assert_same, small
+from small_runs import assert_same, small
 
 TRAINEE = pathlib.Path(__file__).with_name("trainee.py")
 
 
 def start(recipe, workdir):
-    # Let JAX keep what it compiles, which takes most of a start.
+    # Use JAX's compilation cache: compilation is most of a start.
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(recipe.with_name("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -38,7 +38,7 @@ def finish(process):
 
 
 def wait_for(condition, process):
-    """Whether it came true before the process ended."""
+    """Whether a condition became true before the process ended."""
     while not condition():
         if process.poll() is not None:
             return False
@@ -49,20 +49,21 @@ def wait_for(condition, process):
 def written_at(path):
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:  # also for the moment between two renames
+    except FileNotFoundError:  # for example between two renames
         return 0
 
 
 def kill(process, backup, rng, within_a_write):
-    """Kill a trainee; None if it was done before.
+    """Kill a trainee at a random time.
 
     Returns:
-        Whether the kill left half a backup or one without its name.
+        Whether the kill left an incomplete or unnamed checkpoint. None if the
+        trainee had finished before.
     """
     last = backup / "last.npz"
     before = written_at(last)
     try:
-        # From here it trains: what comes before is the start of Python.
+        # It trains from here on. Before that, Python starts.
         if wait_for(lambda: written_at(last) > before, process):
             time.sleep(rng.uniform(0, 0.4))
         if within_a_write:
@@ -84,8 +85,10 @@ def kill(process, backup, rng, within_a_write):
         pytest.param(20, marks=pytest.mark.soak),
     ],
 )
-def test_a_run_killed_at_random_ends_as_one_that_was_not(npz, tmp_path, kills):
-    # 80 steps, of which a process makes some ten before it is killed.
+def test_a_run_killed_at_random_ends_like_an_uninterrupted_one(
+    npz, tmp_path, kills
+):
+    # 80 steps. A process runs about 10 of them before it is killed.
     recipe = tmp_path / "recipe.toml"
     small(npz, "epochs=16", "learning_rate_drops=[5, 9]").override(
         ["reset_momentum=true"]

@@ -1,8 +1,7 @@
-"""Sweeps: what is done stays done, what fails is told, the rest goes on."""
+"""Sweeps: resuming, failed runs, and the table of results."""
 
 import csv
 import dataclasses
-import json
 import os
 import pathlib
 import subprocess
@@ -12,10 +11,14 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import data, fitting, sweeping
-from keras_dropblock.analysis import plots
-from keras_dropblock.recipes import Recipe, RecipeError
-from keras_dropblock.workdir import WorkdirError
+import small_runs
+from keras_dropblock import data
+from keras_dropblock.errors import DivergedError, RecipeError, WorkdirError
+from keras_dropblock.files import write_json
+from keras_dropblock.search import heat_map
+from keras_dropblock.search import sweep as sweeps
+from keras_dropblock.training import trainer
+from keras_dropblock.training.recipe import Recipe
 
 pytest.importorskip("matplotlib")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -24,7 +27,7 @@ GRID = {"block_size": [1, 3], "keep_prob": [0.8, 0.9]}
 
 @pytest.fixture
 def npz(tmp_path):
-    """Noise of four classes: enough to train on."""
+    """A data set of noise with four classes."""
     rng = np.random.default_rng(0)
     arrays = {}
     for split, n in (("train", 40), ("test", 12)):
@@ -35,17 +38,23 @@ def npz(tmp_path):
 
 
 def tiny(npz, **changes):
-    base = {"model": "WRN-10-1", "dataset": npz, "epochs": 1, "batch_size": 20}
+    base = {
+        "model": "WRN-10-1",
+        "dataset": npz,
+        "epochs": 1,
+        "batch_size": 20,
+        "validation_split": 0.25,
+    }
     return Recipe(**(base | changes))
 
 
 class FakeFit:
-    """Leaves what `fitting.fit` leaves, without training.
+    """Writes the files of `trainer.fit` without training.
 
     Attributes:
         trained: names of the folders, in order.
-        errors: name of a folder to what happens in it: an exception, or the
-            nll.
+        errors: dict from the name of a folder to an exception to raise there,
+            or to the NLL to write.
     """
 
     def __init__(self):
@@ -61,24 +70,30 @@ class FakeFit:
         dataclasses.replace(
             recipe, mean=(125.0,), std=(70.0,), augmentation="none"
         ).write(workdir / "recipe.toml")
-        info = {
-            "image_shape": [8, 12, 1],
-            "class_names": ["a", "b", "c", "d"],
-            "sessions": [{"seconds": 1.5}, {"seconds": 2.0}],
+        sessions = [{"seconds": 1.5}, {"seconds": 2.0}]
+        write_json(workdir / "run.json", {"sessions": sessions})
+        small_runs.card((8, 12, 1), "abcd", metrics={"parameters": 7}).write(
+            workdir
+        )
+        scores = {
+            "accuracy": recipe.block_size / 8 + recipe.seed / 16,
+            "top5": 1.0,
+            "nll": error,
+            "ece": 0.25,
         }
-        (workdir / "run.json").write_text(json.dumps(info))
-        accuracy = recipe.block_size / 8 + recipe.seed / 16
-        (workdir / "metrics.json").write_text(
-            json.dumps({"accuracy": accuracy, "nll": error})
+        # Scores on the test split must not be used.
+        write_json(
+            workdir / "metrics.json",
+            {"accuracy": 0.0, "validation": scores},
         )
 
 
 @pytest.fixture
 def fit(monkeypatch):
     fake = FakeFit()
-    monkeypatch.setattr(fitting, "fit", fake)
-    # Half a second each, and looked at in test_plots.
-    monkeypatch.setattr(plots, "sweep_map", lambda *arguments: None)
+    monkeypatch.setattr(trainer, "fit", fake)
+    # Drawing takes half a second, and test_plots tests it.
+    monkeypatch.setattr(heat_map, "draw", lambda *arguments: None)
     return fake
 
 
@@ -87,38 +102,42 @@ def rows(workdir):
         return list(csv.DictReader(file))
 
 
-def test_a_run_of_a_sweep_is_that_of_fit_and_is_not_loaded_again(
+def test_a_run_of_a_sweep_equals_fit_and_is_not_loaded_again(
     npz, tmp_path, monkeypatch, capsys
 ):
     recipe = tiny(npz, keep_prob=0.8, block_size=3)
-    alone = fitting.fit(recipe, tmp_path / "alone", verbose=0)
-    # A sweep to which this process's earlier networks make no difference.
+    alone = trainer.fit(recipe, tmp_path / "alone", verbose=0)
+    # The earlier network of this process must not change the sweep.
     call = (tiny(npz, keep_prob=0.8), {"block_size": [3]})
     where = tmp_path / "sweep"
-    table, failures = sweeping.sweep(*call, workdir=where, seeds=1, verbose=0)
+    table, failures = sweeps.sweep(*call, workdir=where, seeds=1, verbose=0)
     assert failures == {}
-    assert table.rows[0]["nll_mean"] == pytest.approx(alone["nll"], rel=1e-4)
+    assert table.rows[0]["nll_mean"] == pytest.approx(
+        alone["validation"]["nll"], rel=1e-4
+    )
     assert table.rows[0]["seconds"] > 0
     assert (where / "block_size=3,seed=0" / "model.weights.h5").exists()
 
     def never(*arguments, **options):
-        raise AssertionError("a run that is done was loaded")
+        raise AssertionError("a finished run was loaded")
 
-    monkeypatch.setattr(fitting, "fit", never)
+    monkeypatch.setattr(trainer, "fit", never)
     monkeypatch.setattr(data, "load", never)
     before = (where / "sweep.csv").read_bytes()
-    sweeping.sweep(*call, workdir=where, seeds=1)
-    assert "runs: 1, of them done already: 1." in capsys.readouterr().out
+    sweeps.sweep(*call, workdir=where, seeds=1)
+    assert "runs: 1, already finished: 1." in capsys.readouterr().out
     assert (where / "sweep.csv").read_bytes() == before
     assert {path.name for path in where.iterdir()} == {
-        *("block_size=3,seed=0", "sweep.csv", "sweep.png")
+        "block_size=3,seed=0",
+        "sweep.csv",
+        "sweep.png",
     }
 
 
-def test_the_table_by_hand(npz, tmp_path, fit):
-    sweeping.sweep(tiny(npz), GRID, workdir=tmp_path / "sweep", seeds=3)
+def test_the_csv_of_a_small_sweep(npz, tmp_path, fit):
+    sweeps.sweep(tiny(npz), GRID, workdir=tmp_path / "sweep", seeds=3)
     assert len(fit.trained) == 12
-    # Accuracies 1/8, 3/16, 1/4: one 16th apart, which is their deviation too.
+    # Accuracies 1/8, 3/16 and 1/4 have the standard deviation 1/16.
     first, *_, last = rows(tmp_path / "sweep")
     assert first == {
         "block_size": "1",
@@ -127,24 +146,26 @@ def test_the_table_by_hand(npz, tmp_path, fit):
         "failed": "0",
         "accuracy_mean": "0.1875",
         "accuracy_std": "0.0625",
+        "top5_mean": "1.0",
+        "top5_std": "0.0",
         "nll_mean": "2.0",
         "nll_std": "0.0",
-        # WRN-10-1 for colours and 10 classes has 77,850: 2 * 9 * 16 weights
-        # of the stem and 6 * 65 of the logits less.
-        "parameters": str(77_850 - 288 - 390),
+        "ece_mean": "0.25",
+        "ece_std": "0.0",
+        "parameters": "7",
         "seconds": "3.5",
     }
     assert (last["block_size"], last["accuracy_mean"]) == ("3", "0.4375")
 
 
 def test_all_points_get_a_seed_before_any_gets_the_next(npz, tmp_path, fit):
-    sweeping.sweep(tiny(npz, seed=4), GRID, workdir=tmp_path / "s", seeds=2)
+    sweeps.sweep(tiny(npz, seed=4), GRID, workdir=tmp_path / "s", seeds=2)
     seeds = [name[-1] for name in fit.trained]
     assert seeds == [*"44445555"]
 
 
 class Stop(Exception):
-    """Stands for whatever ends a process."""
+    """An error that stands for the end of the process."""
 
 
 @pytest.mark.parametrize(
@@ -157,17 +178,17 @@ class Stop(Exception):
         data.DataError("not there"),
     ],
 )
-def test_what_the_next_run_would_meet_ends_it_and_the_same_call_goes_on(
+def test_errors_that_would_repeat_stop_the_sweep_and_the_same_call_resumes(
     npz, tmp_path, fit, error
 ):
     third = "keep_prob=0.8,block_size=3,seed=0"
     fit.errors[third] = error
     with pytest.raises(type(error)):
-        sweeping.sweep(tiny(npz), GRID, workdir=tmp_path / "s", seeds=1)
+        sweeps.sweep(tiny(npz), GRID, workdir=tmp_path / "s", seeds=1)
     assert [row["n"] for row in rows(tmp_path / "s")] == ["1", "1", "0", "0"]
     stopped_after, fit.trained, fit.errors = fit.trained, [], {}
     assert stopped_after[2:] == [third]
-    sweeping.sweep(tiny(npz), GRID, workdir=tmp_path / "s", seeds=1)
+    sweeps.sweep(tiny(npz), GRID, workdir=tmp_path / "s", seeds=1)
     assert fit.trained == [third, "keep_prob=0.9,block_size=3,seed=0"]
     assert [row["n"] for row in rows(tmp_path / "s")] == ["1"] * 4
 
@@ -180,11 +201,13 @@ def out_of_memory():
     return RuntimeError("out of memory")
 
 
-def test_a_run_that_fails_costs_the_others_nothing(npz, tmp_path, fit, capsys):
+def test_a_run_that_fails_does_not_affect_the_others(
+    npz, tmp_path, fit, capsys
+):
     names = [f"block_size={b},seed={s}" for s in (0, 1) for b in (1, 3, 5)]
     fit.errors = {
         names[0]: RecipeError("`dropblock_groups` must be"),
-        names[1]: FloatingPointError("The loss is inf"),
+        names[1]: DivergedError("The loss is inf"),
         names[2]: out_of_memory(),
         names[3]: float("nan"),
         names[4]: WorkdirError("in use"),
@@ -192,7 +215,7 @@ def test_a_run_that_fails_costs_the_others_nothing(npz, tmp_path, fit, capsys):
 
     def sweep():
         grid = {"block_size": [1, 3, 5]}
-        return sweeping.sweep(tiny(npz), grid, workdir=tmp_path, seeds=2)
+        return sweeps.sweep(tiny(npz), grid, workdir=tmp_path, seeds=2)
 
     table, failures = sweep()
     assert fit.trained == names
@@ -201,14 +224,16 @@ def test_a_run_that_fails_costs_the_others_nothing(npz, tmp_path, fit, capsys):
     assert failures[names[2]] == f"{kind}: out of memory"
     assert failures[names[3]] == "nll is nan: it diverged."
     assert [(r["n"], r["failed"]) for r in table.rows] == [
-        *((0, 2), (0, 2), (1, 1))
+        (0, 2),
+        (0, 2),
+        (1, 1),
     ]
     assert table.best() == []
     error = capsys.readouterr().err
     assert "This run failed: `dropblock_groups` must be\n" in error
-    # Where memory ran out is worth knowing; the others say what is wrong.
+    # Only the error of another library is printed with a traceback.
     assert error.count("Traceback") == 1
-    # Again: those that left no scores are tried anew, the NaN is not.
+    # Again: runs without scores are repeated, but not the one with the NaN.
     fit.trained, fit.errors = [], {}
     table, failures = sweep()
     assert fit.trained == [*names[:3], names[4]]
@@ -216,28 +241,32 @@ def test_a_run_that_fails_costs_the_others_nothing(npz, tmp_path, fit, capsys):
     assert [r["n"] for r in table.rows] == [1, 2, 2]
 
 
-def test_a_missing_data_set_fails_alone_where_others_are_swept(tmp_path, fit):
+def test_a_missing_data_set_fails_only_its_runs_if_data_sets_vary(
+    tmp_path, fit
+):
     fit.errors["dataset=b.npz,seed=0"] = data.DataError("not there")
     grid = {"dataset": ["a.npz", "b.npz", "c.npz"]}
-    _, failures = sweeping.sweep(tiny(""), grid, workdir=tmp_path, seeds=1)
+    _, failures = sweeps.sweep(tiny(""), grid, workdir=tmp_path, seeds=1)
     assert len(fit.trained) == 3
     assert failures == {"dataset=b.npz,seed=0": "not there"}
 
 
-def test_more_values_and_seeds_train_what_is_new(npz, tmp_path, fit):
-    sweeping.sweep(tiny(npz), {"block_size": [1]}, workdir=tmp_path, seeds=1)
+def test_adding_values_and_seeds_trains_only_the_new_runs(npz, tmp_path, fit):
+    sweeps.sweep(tiny(npz), {"block_size": [1]}, workdir=tmp_path, seeds=1)
     fit.trained = []
     grid = {"block_size": [3, 1]}
-    table, _ = sweeping.sweep(tiny(npz), grid, workdir=tmp_path, seeds=2)
+    table, _ = sweeps.sweep(tiny(npz), grid, workdir=tmp_path, seeds=2)
     assert fit.trained == [
-        *("block_size=3,seed=0", "block_size=3,seed=1", "block_size=1,seed=1")
+        "block_size=3,seed=0",
+        "block_size=3,seed=1",
+        "block_size=1,seed=1",
     ]
     assert [row["block_size"] for row in table.rows] == [3, 1]
     assert [row["n"] for row in table.rows] == [2, 2]
 
 
 def test_another_recipe_is_refused_before_the_first_run(npz, tmp_path, fit):
-    sweeping.sweep(tiny(npz), {"block_size": [5]}, workdir=tmp_path, seeds=1)
+    sweeps.sweep(tiny(npz), {"block_size": [5]}, workdir=tmp_path, seeds=1)
     fit.trained = []
     for changed, message in (
         (tiny(npz, epochs=2), r"seed=0 belongs .* epochs \(1 there, 2 now\)"),
@@ -245,57 +274,68 @@ def test_another_recipe_is_refused_before_the_first_run(npz, tmp_path, fit):
         (tiny(npz, augmentation="crop"), "differs in augmentation"),
     ):
         with pytest.raises(WorkdirError, match=message):
-            sweeping.sweep(
+            sweeps.sweep(
                 changed, {"block_size": [1, 5]}, workdir=tmp_path, seeds=1
             )
     assert fit.trained == []
 
 
-def test_published_normalisation_counts_where_the_recipe_has_none(
+def test_published_normalization_is_used_where_the_recipe_has_none(
     tmp_path, fit
 ):
-    # The fake left another mean than CIFAR-10's.
+    # The mean that the fake wrote is not that of CIFAR-10.
     recipe = tiny("cifar10", augmentation="none")
-    sweeping.sweep(recipe, {}, workdir=tmp_path, seeds=1)
+    sweeps.sweep(recipe, {}, workdir=tmp_path, seeds=1)
     with pytest.raises(WorkdirError, match="differs in mean .* std"):
-        sweeping.sweep(recipe, {}, workdir=tmp_path, seeds=1)
+        sweeps.sweep(recipe, {}, workdir=tmp_path, seeds=1)
 
 
-def test_a_wrong_grid_leaves_no_trace(npz, tmp_path, fit):
+def test_a_wrong_grid_writes_no_files(npz, tmp_path, fit):
     for grid in ({"block_size": [1, 0]}, {"seed": [1]}, {"lr": [0.1]}):
         with pytest.raises(RecipeError, match="--grid"):
-            sweeping.sweep(tiny(npz), grid, workdir=tmp_path / "new")
+            sweeps.sweep(tiny(npz), grid, workdir=tmp_path / "new")
     assert fit.trained == [] and not (tmp_path / "new").exists()
 
 
-def test_the_remark_says_what_choosing_by_the_test_set_is(tmp_path, fit):
-    for split, said in (
-        ("test", "chooses by the test set"),
-        ("train[90%:]", "Score it on the test set once"),
-    ):
-        recipe = tiny("mnist", test_split=split)
-        where = tmp_path / split
-        table, _ = sweeping.sweep(recipe, GRID, workdir=where, seeds=1)
-        remark = sweeping.remark(recipe, table)
-        assert "block_size=3, keep_prob=0.8; block_size=3, keep_" in remark
-        assert said in remark
-    recipe = tiny("mnist")
-    one, _ = sweeping.sweep(recipe, {}, workdir=tmp_path / "one", seeds=1)
-    assert "no two points" in sweeping.remark(recipe, one)
+def test_a_recipe_without_a_validation_split_is_refused(npz, tmp_path, fit):
+    recipe = tiny(npz, validation_split=None)
+    with pytest.raises(RecipeError, match="choosing by the test set overfits"):
+        sweeps.sweep(recipe, GRID, workdir=tmp_path / "new")
+    grid = {"validation_split": [0.1, 0.2]}
+    sweeps.sweep(recipe, grid, workdir=tmp_path / "new", seeds=1)
+    assert len(fit.trained) == 2
+    # A folder of images may contain the folder `val`.
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    of_folder = tiny(f"folder:{tmp_path / 'images'}", validation_split=None)
+    sweeps.sweep(of_folder, {}, workdir=tmp_path / "folder", seeds=1)
+
+
+def test_the_remark_names_the_best_points_and_the_next_step(tmp_path, fit):
+    table, _ = sweeps.sweep(tiny("mnist"), GRID, workdir=tmp_path, seeds=1)
+    remark = sweeps.remark(table)
+    assert remark.startswith("Best mean validation accuracy: block_size=3, ")
+    assert "block_size=3, keep_prob=0.8; block_size=3, keep_" in remark
+    assert "evaluate it on the test set once" in remark
+    one, _ = sweeps.sweep(tiny("mnist"), {}, workdir=tmp_path / "1", seeds=1)
+    assert "no two points" in sweeps.remark(one)
 
 
 def test_failures_are_listed_by_their_error():
     failures = {"a": "nll is nan", "b": "in use", "c": "nll is nan"}
-    assert sweeping.list_failures(failures).splitlines() == [
-        *("error: runs that failed: 3.", "nll is nan", "  a", "  c"),
-        *("in use", "  b"),
+    assert sweeps.list_failures(failures).splitlines() == [
+        "error: runs that failed: 3.",
+        "nll is nan",
+        "  a",
+        "  c",
+        "in use",
+        "  b",
     ]
 
 
 def test_the_command_prints_its_table_and_fails_if_a_run_did(
     npz, tmp_path, fit
 ):
-    sweeping.sweep(
+    sweeps.sweep(
         tiny(npz),
         {"dropblock_groups": [[3]]},
         workdir=tmp_path / "sweep",
@@ -304,10 +344,16 @@ def test_the_command_prints_its_table_and_fails_if_a_run_did(
     tiny(npz).write(tmp_path / "base.toml")
     result = subprocess.run(
         [
-            *(sys.executable, ROOT / "training" / "sweep.py"),
+            sys.executable,
+            ROOT / "training" / "sweep.py",
             f"--recipe={tmp_path / 'base.toml'}",
-            *("--set", "keep_prob=0.9", "--set", "keep_prob=1.0"),
-            *("--grid", "dropblock_groups=[[3], [4]]", "--seeds=1"),
+            "--set",
+            "keep_prob=0.9",
+            "--set",
+            "keep_prob=1.0",
+            "--grid",
+            "dropblock_groups=[[3], [4]]",
+            "--seeds=1",
             f"--workdir={tmp_path / 'sweep'}",
         ],
         capture_output=True,
@@ -315,10 +361,13 @@ def test_the_command_prints_its_table_and_fails_if_a_run_did(
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert result.returncode == 3, result.stderr
-    assert "of them done already: 1." in result.stdout
-    assert "| [3] | 1 | **87.50** | 2.0000 | 77,172 | 4 |" in result.stdout
+    assert "already finished: 1." in result.stdout
+    assert (
+        "| [3] | 1 | **87.50** | 100.00 | 2.0000 | 25.00 | 7 | 4 |"
+        in result.stdout
+    )
     assert (tmp_path / "sweep" / "sweep.png").exists()
-    assert "| [4] | 0 (1 failed) | – | – | – | – |" in result.stdout
+    assert "| [4] | 0 (1 failed) | – | – | – | – | – | – |" in result.stdout
     assert "  dropblock_groups=4,seed=0\n" in result.stderr
     assert "`dropblock_groups` must be a tuple of some of (1," in result.stderr
     assert "Traceback" not in result.stderr

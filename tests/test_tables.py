@@ -1,12 +1,14 @@
-"""Tables of a sweep: numbers that a reader can check by hand."""
+"""Tables of a sweep, with numbers that can be checked by hand."""
 
 import csv
 import io
 
 import pytest
 
-from keras_dropblock.analysis.tables import Table
+from keras_dropblock.search.tables import Table
+from keras_dropblock.tasks import Classification
 
+METRICS = [m for m in Classification.metrics if m.name in ("accuracy", "nll")]
 GRID = {"keep_prob": (0.8, 0.9), "dropblock_groups": ((3,), (2, 3))}
 
 
@@ -26,6 +28,7 @@ def table():
     return Table.of(
         GRID,
         2,
+        METRICS,
         {
             (0.8, (3,)): runs(0.5, 0.75),
             (0.8, (2, 3)): runs(0.875, seconds=None),
@@ -35,10 +38,13 @@ def table():
     )
 
 
-def test_every_point_has_a_row_whatever_has_run():
-    empty = Table.of(GRID, 3, {}, {})
+def test_every_point_has_a_row_even_without_runs():
+    empty = Table.of(GRID, 3, METRICS, {}, {})
     assert [(r["keep_prob"], r["dropblock_groups"]) for r in empty.rows] == [
-        *((0.8, (3,)), (0.8, (2, 3)), (0.9, (3,)), (0.9, (2, 3)))
+        (0.8, (3,)),
+        (0.8, (2, 3)),
+        (0.9, (3,)),
+        (0.9, (2, 3)),
     ]
     assert {row["n"] for row in empty.rows} == {0}
     assert empty.best() == []
@@ -48,9 +54,16 @@ def test_the_csv_by_hand():
     # 0.5 and 0.75: 0.625, and sqrt(2 * 0.125^2 / (2 - 1)) = 0.125 * sqrt(2)
     rows = [*csv.DictReader(io.StringIO(table().csv()))]
     assert [*rows[0]] == [
-        *("keep_prob", "dropblock_groups", "n", "failed"),
-        *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
-        *("parameters", "seconds"),
+        "keep_prob",
+        "dropblock_groups",
+        "n",
+        "failed",
+        "accuracy_mean",
+        "accuracy_std",
+        "nll_mean",
+        "nll_std",
+        "parameters",
+        "seconds",
     ]
     assert float(rows[0]["accuracy_std"]) == pytest.approx(0.125 * 2**0.5)
     assert float(rows[0]["nll_std"]) == pytest.approx(0.25 * 2**0.5)
@@ -66,7 +79,7 @@ def test_the_csv_by_hand():
         "parameters": "77850",
         "seconds": "7.5",
     }
-    # One run has no spread; a run that was cut off has no time.
+    # One run has no std, and an interrupted run has no time.
     assert rows[1]["dropblock_groups"] == "[2, 3]"
     assert rows[1]["accuracy_mean"] == "0.875"
     assert rows[1]["accuracy_std"] == rows[1]["seconds"] == ""
@@ -77,8 +90,8 @@ def test_the_csv_by_hand():
 def test_the_markdown_by_hand():
     head, rule, *lines = table().markdown().splitlines()
     assert head == (
-        "| keep_prob | dropblock_groups | n | accuracy, % | nll | parameters "
-        "| seconds |"
+        "| keep_prob | dropblock_groups | n | accuracy, % | NLL, nats "
+        "| parameters | seconds |"
     )
     assert rule == "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     assert lines == [
@@ -89,13 +102,22 @@ def test_the_markdown_by_hand():
     ]
 
 
-def test_the_best_has_all_its_seeds_and_may_be_several():
+def test_the_best_points_have_all_seeds_and_ties_are_kept():
     assert table().best() == [table().rows[0]]
     grid = {"block_size": (1, 3, 5)}
     tied = Table.of(
         grid,
         2,
+        METRICS,
         {(1,): runs(0.5, 0.75), (3,): runs(0.75, 0.5), (5,): runs(0.5, 0.5)},
         {},
     )
     assert [row["block_size"] for row in tied.best()] == [1, 3]
+
+
+def test_the_lowest_is_best_where_lower_is_better():
+    nll = METRICS[1:]
+    table = Table.of(
+        {"block_size": (1, 3)}, 1, nll, {(1,): runs(0.5), (3,): runs(0.25)}, {}
+    )
+    assert [row["block_size"] for row in table.best()] == [3]

@@ -1,4 +1,4 @@
-"""Torch networks, written here from the papers, against ours."""
+"""Compare our networks with Torch networks, written here from the papers."""
 
 import keras
 import numpy as np
@@ -68,7 +68,7 @@ class TorchResNet(nn.Module):
 
 
 def torch_wrn(tensors, x, blocks):
-    """A Wide ResNet as a function of the original release's names."""
+    """A Wide ResNet as a function of tensors with the original names."""
 
     def bn(name, x):
         keys = ("running_mean", "running_var", "weight", "bias")
@@ -118,11 +118,11 @@ def wrn_tensors(blocks, width, classes):
             ins = outs
     norm("bn", ins)
     tensors |= {"fc.weight": (classes, ins), "fc.bias": (classes,)}
-    return randomised({k: torch.zeros(shape) for k, shape in tensors.items()})
+    return randomized({k: torch.zeros(shape) for k, shape in tensors.items()})
 
 
-def randomised(tensors):
-    """He-scaled kernels, and batch statistics that are nowhere 0 or 1."""
+def randomized(tensors):
+    """He-scaled kernels, and batch statistics that differ from 0 and 1."""
     torch.manual_seed(0)
     result = {}
     for name, tensor in tensors.items():
@@ -162,7 +162,7 @@ RESNETS = {
 def test_imagenet_networks_give_the_logits_of_torch(name, tmp_path):
     ours, theirs = RESNETS[name]
     network = TorchResNet(*theirs, classes=11).eval()
-    network.load_state_dict(randomised(network.state_dict()))
+    network.load_state_dict(randomized(network.state_dict()))
     safetensors.save_file(network.state_dict(), tmp_path / "w.safetensors")
     model = models.ResNet(
         *ours, num_classes=11, input_shape=(64, 96, 3), keep_prob=0.9
@@ -189,17 +189,17 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path):
     safetensors.save_file(tensors, tmp_path / "w.safetensors")
     model = models.WRN(10, 1)
     before = model.get_weights()
-    with pytest.raises(torch_weights.TorchWeightsError) as error:
+    with pytest.raises(torch_weights.WeightsError) as error:
         torch_weights.load(model, tmp_path / "w.safetensors")
     message = str(error.value)
     assert "2 missing: bn.bias, conv0" in message
-    assert "1 not known: group0.block0.conv2" in message
-    assert "fc.bias (7,) in place of (10,)" in message
+    assert "1 unexpected: group0.block0.conv2" in message
+    assert "fc.bias (7,) instead of (10,)" in message
     for a, b in zip(before, model.get_weights(), strict=True):
         assert np.array_equal(a, b)
 
 
-def test_files_that_are_no_weights_are_refused(tmp_path):
+def test_files_that_are_not_weights_are_refused(tmp_path):
     class Code:
         def __reduce__(self):
             return (print, ("run",))
@@ -209,43 +209,41 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("weights")
     (tmp_path / "text.pt").write_text("weights")
     for name in ("code.pt", "text.safetensors", "text.pt", "absent.pt"):
-        with pytest.raises(
-            torch_weights.TorchWeightsError, match="cannot be read"
-        ):
+        with pytest.raises(torch_weights.WeightsError, match="cannot be read"):
             torch_weights.load(model, tmp_path / name)
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "state dict: names, and a tensor for each. Received: NoneType"),
+        (None, "state dict, which maps names to tensors. Received: NoneType"),
         ([torch.ones(3)], "Received: list. Save `network.state_dict"),
         ({1: torch.ones(3)}, "must hold a state dict"),
         ({"conv0": 1.5}, "must hold a state dict"),
         ({"state_dict": torch.ones(3)}, "Received: Tensor"),
-        ({"x" * 100_000: torch.ones(3)}, f"1 not known: {'x' * 80}[.]"),
+        ({"x" * 100_000: torch.ones(3)}, f"1 unexpected: {'x' * 80}[.]"),
     ],
     ids=lambda content: str(content)[:20],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path, content, message):
+def test_files_without_a_state_dict_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(torch_weights.TorchWeightsError, match=message):
+    with pytest.raises(torch_weights.WeightsError, match=message):
         torch_weights.load(models.WRN(10, 1), tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        # Before it is converted, which would take 8 terabytes.
+        # The error comes before the conversion, which would need 8 terabytes.
         (lambda t: t[:1].double().expand(2**40), r"fc.bias \(1099511627776,\)"),
         (lambda t: t.to(torch.complex64), "fc.bias torch.complex64"),
-        (lambda t: t.int(), "1 no floating-point numbers: fc.bias torch.int32"),
+        (lambda t: t.int(), "1 not floating-point: fc.bias torch.int32"),
         (lambda t: t.to("meta"), "cannot be read as Torch weights"),
         (lambda t: t.to_sparse(), "cannot be read as Torch weights"),
     ],
     ids=["huge", "complex", "int", "meta", "sparse"],
 )
-def test_a_tensor_that_is_no_weight_is_refused_and_nothing_is_loaded(
+def test_a_tensor_that_is_not_a_weight_is_refused_and_nothing_is_loaded(
     tmp_path, change, message
 ):
     tensors = wrn_tensors(blocks=1, width=1, classes=10)
@@ -253,7 +251,7 @@ def test_a_tensor_that_is_no_weight_is_refused_and_nothing_is_loaded(
     torch.save(tensors, tmp_path / "w.pt")
     model = models.WRN(10, 1)
     before = model.get_weights()
-    with pytest.raises(torch_weights.TorchWeightsError, match=message):
+    with pytest.raises(torch_weights.WeightsError, match=message):
         torch_weights.load(model, tmp_path / "w.pt")
     for a, b in zip(before, model.get_weights(), strict=True):
         assert np.array_equal(a, b)

@@ -1,4 +1,4 @@
-"""Commits and versions, as work directories and results name them."""
+"""Commits and versions that runs and results record."""
 
 import importlib.metadata
 import importlib.util
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from keras_dropblock import versions
+from keras_dropblock.runs import versions
 
 
 def git(folder, *arguments):
@@ -27,7 +27,7 @@ def checkout(tmp_path, monkeypatch):
     """A repository of one commit with a package in it."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    # No variable or setting of this machine may lead git elsewhere.
+    # Isolate git from variables and settings of this machine.
     monkeypatch.delenv("GIT_DIR", raising=False)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no_settings"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -36,8 +36,10 @@ def checkout(tmp_path, monkeypatch):
     (root / "benchmarks").mkdir()
     shutil.copy(versions.__file__, root / "keras_dropblock" / "versions.py")
     for name in (
-        *("keras_dropblock/__init__.py", "keras_dropblock/data/images.py"),
-        *("README.md", "benchmarks/layer.py"),
+        "keras_dropblock/__init__.py",
+        "keras_dropblock/data/images.py",
+        "README.md",
+        "benchmarks/layer.py",
     ):
         (root / name).write_text("# as committed\n")
     (root / ".gitignore").write_text("*.pyc\n")
@@ -48,7 +50,7 @@ def checkout(tmp_path, monkeypatch):
 
 
 def commit_of(root, *files):
-    """What the package of a checkout says of its commit."""
+    """The commit that the package in a checkout reports."""
     path = root / "keras_dropblock" / "versions.py"
     spec = importlib.util.spec_from_file_location("versions_there", path)
     module = importlib.util.module_from_spec(spec)
@@ -82,7 +84,7 @@ def staged(root):
 
 
 @pytest.mark.parametrize("change", [edited, added, removed, staged])
-def test_a_changed_package_is_told(checkout, change):
+def test_changes_in_the_package_are_reported(checkout, change):
     head = commit_of(checkout)
     change(checkout)
     assert commit_of(checkout) == f"{head} with changes"
@@ -91,7 +93,7 @@ def test_a_changed_package_is_told(checkout, change):
     assert commit_of(checkout) == git(checkout, "rev-parse", "HEAD") != head
 
 
-def test_changes_outside_the_package_count_where_they_are_asked_for(checkout):
+def test_changes_in_other_files_are_reported_if_the_files_are_given(checkout):
     head = commit_of(checkout)
     (checkout / "keras_dropblock" / "images.pyc").write_bytes(b"ignored")
     for name in ("README.md", "benchmarks/layer.py"):
@@ -103,12 +105,12 @@ def test_changes_outside_the_package_count_where_they_are_asked_for(checkout):
     assert commit_of(checkout, *asked) == head
 
 
-def test_a_package_that_no_repository_has_gives_none(checkout, tmp_path):
+def test_a_package_outside_a_repository_has_no_commit(checkout, tmp_path):
     alone = tmp_path / "alone"
     shutil.copytree(checkout, alone)
     shutil.rmtree(alone / ".git")
     assert commit_of(alone) is None
-    # Installed into an environment that lies in somebody's repository.
+    # Installed into an environment inside another repository.
     inside = checkout / "environment"
     shutil.copytree(alone, inside)
     assert commit_of(inside) is None

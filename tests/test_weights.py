@@ -1,4 +1,4 @@
-"""Published weights: found in order, fetched whole and right or not at all."""
+"""Published weights: search order, download and verification."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ import time
 import pytest
 
 from keras_dropblock import files
-from keras_dropblock.models import weights
+from keras_dropblock.hub import weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 1000
@@ -23,7 +23,7 @@ PUBLISHED = {"sha256": SHA256, "size": len(CONTENT)}
 
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
-    """A cache and a folder of models of the test's own."""
+    """A temporary cache and folder of models."""
     monkeypatch.setenv("KERAS_DROPBLOCK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(tmp_path / "models"))
     return tmp_path
@@ -57,7 +57,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(length or len(content)))
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client had enough
+        with contextlib.suppress(
+            ConnectionError
+        ):  # the client closed the connection
             self.wfile.write(content)
             self.wfile.flush()
 
@@ -87,7 +89,7 @@ def put(path, content=CONTENT):
     return path
 
 
-def test_places_are_looked_into_in_their_order(places, server, monkeypatch):
+def test_places_are_searched_in_order(places, server, monkeypatch):
     monkeypatch.setattr(weights, "PACKAGED", places / "packaged")
 
     def find():
@@ -99,7 +101,7 @@ def test_places_are_looked_into_in_their_order(places, server, monkeypatch):
     assert downloaded.read_bytes() == CONTENT
     assert downloaded.parent == places / "cache"
     assert find() == downloaded and server.requests == ["/right"]
-    # From the last place that is looked into to the first.
+    # From the last place in the search order to the first.
     for place in (
         "packaged/net.weights.h5",
         "models/net/model.weights.h5",
@@ -110,12 +112,12 @@ def test_places_are_looked_into_in_their_order(places, server, monkeypatch):
     assert server.requests == ["/right"]
 
 
-def test_the_checkouts_saved_models_are_among_the_places():
-    with pytest.raises(weights.WeightsError, match="are nowhere") as error:
+def test_saved_models_of_the_checkout_is_searched():
+    with pytest.raises(weights.WeightsError, match="were not found") as error:
         weights.find("net", **PUBLISHED)
     for place in (
         ROOT / "saved_models" / "net" / "model.weights.h5",
-        ROOT / "keras_dropblock" / "models" / "published" / "net.weights.h5",
+        ROOT / "keras_dropblock" / "hub" / "published" / "net.weights.h5",
     ):
         assert str(place) in str(error.value)
     assert "no URL is known" in str(error.value)
@@ -126,17 +128,17 @@ def test_a_file_that_was_changed_is_not_used(places, place):
     path = put(places / place / "model.weights.h5", CONTENT[:-1] + b"x")
     with pytest.raises(weights.WeightsError, match="not the published file"):
         weights.find("net", **PUBLISHED, folder=places / "own")
-    assert path.exists()  # whose it is, is not ours to say
+    assert path.exists()  # a file of the user is never deleted
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_anew(places, server):
+def test_a_damaged_file_in_the_cache_is_fetched_again(places, server):
     url = f"{server.url}/right"
     path = weights.find("net", **PUBLISHED, url=url)
     path.write_bytes(b"damaged")
     assert weights.find("net", **PUBLISHED, url=url) == path
     assert path.read_bytes() == CONTENT and len(server.requests) == 2
     path.write_bytes(b"damaged")
-    with pytest.raises(weights.WeightsError, match="are nowhere"):
+    with pytest.raises(weights.WeightsError, match="were not found"):
         weights.find("net", **PUBLISHED)
     assert list((places / "cache").iterdir()) == []
 
@@ -149,10 +151,10 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(places, server):
         ("wrong", "gave 256,000 bytes with the SHA-256"),
         ("endless", "Expected: 256,000 bytes"),
         ("slow", "Cannot read http://127.0.0.1.*/slow: .*timed out"),
-        ("absent", "answers 404 Not Found: the file is not there"),
+        ("absent", "Cannot download .*: 404 Not Found"),
     ],
 )
-def test_what_is_not_whole_and_right_is_not_kept(
+def test_a_download_that_is_not_whole_and_right_is_not_kept(
     places, server, monkeypatch, path, message
 ):
     monkeypatch.setattr(weights, "_SECONDS", 0.3)
@@ -168,21 +170,21 @@ def test_no_more_is_read_than_was_published(server, tmp_path):
 
 
 def test_without_a_network_the_error_says_so(places, server):
-    server.server_close()  # nobody listens there any longer
-    with pytest.raises(weights.WeightsError, match="Is there a network?"):
+    server.server_close()  # the port is closed now
+    with pytest.raises(weights.WeightsError, match="Check the network"):
         weights.find("net", **PUBLISHED, url=f"{server.url}/right")
     assert list((places / "cache").iterdir()) == []
 
 
 def alone(code, *arguments, **options):
-    """Run code that may use `weights`, in a process without Keras."""
+    """Run code that uses `weights` in a process without Keras."""
     start = (
         "import sys, types, pathlib\n"
         "root = pathlib.Path(sys.argv[1])\n"
-        "for name in ('keras_dropblock', 'keras_dropblock.models'):\n"
+        "for name in ('keras_dropblock', 'keras_dropblock.hub'):\n"
         "    module = sys.modules[name] = types.ModuleType(name)\n"
         "    module.__path__ = [str(root.joinpath(*name.split('.')))]\n"
-        "from keras_dropblock.models import weights\n"
+        "from keras_dropblock.hub import weights\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", start + code, ROOT, *arguments],
@@ -199,7 +201,7 @@ FIND = (
 )
 
 
-def test_two_processes_may_fetch_the_same_file_at_once(places, server):
+def test_two_processes_can_download_the_same_file_concurrently(places, server):
     published = (SHA256, str(len(CONTENT)), f"{server.url}/both")
     processes = [alone(FIND, *published) for _ in range(2)]
     outputs = [process.communicate(timeout=60) for process in processes]
@@ -211,7 +213,7 @@ def test_two_processes_may_fetch_the_same_file_at_once(places, server):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits of POSIX")
-def test_a_full_cache_is_told_and_left_clean(places, server):
+def test_a_full_cache_raises_an_error_and_is_left_clean(places, server):
     limit = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
@@ -219,18 +221,20 @@ def test_a_full_cache_is_told_and_left_clean(places, server):
     published = (SHA256, str(len(CONTENT)), f"{server.url}/right")
     _, errors = alone(limit + FIND, *published).communicate(timeout=60)
     assert "WriteError: Cannot write " in errors
-    assert f"{places / 'cache'}" in errors and "Make room" in errors
+    assert f"{places / 'cache'}" in errors and "Free some space" in errors
     assert list((places / "cache").iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_is_told(places, server):
+def test_a_cache_that_cannot_be_created_raises_an_error(places, server):
     put(places / "cache", b"a file in its place")
     with pytest.raises(files.WriteError, match="Set KERAS_DROPBLOCK_CACHE"):
         weights.find("net", **PUBLISHED, url=f"{server.url}/right")
     assert server.requests == []
 
 
-def test_what_a_killed_download_left_goes_after_a_day(places, server):
+def test_temporary_files_of_interrupted_downloads_are_deleted_after_a_day(
+    places, server
+):
     old = put(places / "cache" / ".12.net.weights.h5")
     new = put(places / "cache" / ".13.net.weights.h5")
     other = put(places / "cache" / "other.weights.h5")

@@ -1,4 +1,4 @@
-"""WRN: the papers' sizes, structure, names, weights, errors."""
+"""WRN: sizes as in the papers, structure, names, weights, errors."""
 
 import re
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_dropblock import models
+from keras_dropblock.errors import WeightsError
 from keras_dropblock.layers import PreActivationBlock, dropblock_layers
-from keras_dropblock.models.notation import fewest_parameters
-from keras_dropblock.models.weights import WeightsError
+from keras_dropblock.models.notation import fewest_parameters, parse
 
 
 def array(x):
@@ -21,7 +21,7 @@ def trainable(model):
 
 
 def expected_parameters(depth, width, classes=10, kernels=(3, 3), channels=3):
-    """The count by arithmetic, to stand beside the built network."""
+    """Number of parameters by arithmetic, to compare with the network."""
     step = 3 * len(kernels) if set(kernels) == {3} else 6
     n = (depth - 4) // step
     total, before = 9 * channels * 16, 16
@@ -76,14 +76,14 @@ def test_trainable_parameters_are_exact(depth, width, c10, c100):
 @pytest.mark.parametrize(
     "notation, blocks, millions",
     [
-        # Table 2: n = (depth - 4) / 6 whatever the block holds.
+        # Table 2: n = (depth - 4) / 6 for every block type.
         ("WRN-40-2-B(1,3,1)", 6, 1.4),
         ("WRN-40-2-B(3,1)", 6, 1.2),
         ("WRN-40-2-B(1,3)", 6, 1.3),
         ("WRN-40-2-B(3,1,1)", 6, 1.3),
         ("WRN-28-2-B(3,3)", 4, 1.5),
         ("WRN-22-2-B(3,1,3)", 3, 1.1),
-        # Table 3: B(3) l times, l = 1 to 4, counts its convs.
+        # Table 3: B(3) repeated l times, l = 1 to 4, where each conv counts.
         ("WRN-40-2-B(3)", 12, 2.2),
         ("WRN-40-2-B(3,3)", 6, 2.2),
         ("WRN-40-2-B(3,3,3)", 4, 2.2),
@@ -96,7 +96,8 @@ def test_block_types_have_the_sizes_of_the_papers_tables(
     model = models.from_notation(notation)
     in_groups = [x for x in model.layers if isinstance(x, PreActivationBlock)]
     assert len(in_groups) == 3 * blocks
-    # As printed: 1.15 M stands as 1.1 in the table, hence the tolerance.
+    # The tolerance is for the rounding in the paper, which prints 1.15 M as
+    # 1.1.
     assert trainable(model) / 1e6 == pytest.approx(millions, abs=0.0501)
     kernels = in_groups[0].kernel_sizes
     depth = int(notation.split("-")[1])
@@ -117,15 +118,24 @@ def test_depth_counts_convs_and_one_shortcut_a_group():
     assert len(convs) == 40
 
 
-def test_layer_names_stay():
+def test_layer_names_do_not_change():
     model = models.WRN(16, 1, keep_prob=0.9)
     assert [layer.name for layer in model.layers] == [
         "image",
         "stem",
-        *("group1_block1", "group1_block2", "group1"),
-        *("group2_block1", "group2_block2", "group2"),
-        *("group3_block1", "group3_block2", "group3"),
-        *("bn", "relu", "pool", "logits"),
+        "group1_block1",
+        "group1_block2",
+        "group1",
+        "group2_block1",
+        "group2_block2",
+        "group2",
+        "group3_block1",
+        "group3_block2",
+        "group3",
+        "bn",
+        "relu",
+        "pool",
+        "logits",
     ]
     paths = [v.path for v in model.get_layer("group2_block1").weights]
     assert "group2_block1/conv1/kernel" in paths
@@ -172,7 +182,7 @@ def test_shortcut_conv_reads_the_shared_pre_activation():
         conv.kernel.assign(keras.ops.zeros(conv.kernel.shape))
     block.norms[0].gamma.assign(keras.ops.zeros((4,)))
     block.norms[0].beta.assign(keras.ops.ones((4,)))
-    # With gamma = 0 all that reaches the shortcut is relu(beta) = 1.
+    # With gamma = 0, the input of the shortcut is relu(beta) = 1 everywhere.
     y = keras.ops.convert_to_numpy(block(x))
     kernel = keras.ops.convert_to_numpy(block.shortcut.kernel)[0, 0]
     assert np.allclose(y, kernel.sum(0), atol=1e-6)
@@ -209,20 +219,20 @@ def test_batch_norm_has_torch_constants():
 
 def test_convs_start_from_untruncated_he_fan_in():
     block = models.WRN(10, 4).get_layer("group3_block1")
-    # From 128 channels to 256: fan_in and fan_out differ.
+    # From 128 to 256 channels, so that fan_in and fan_out differ.
     kernel = array(block.convs[0].kernel)
     assert kernel.shape == (3, 3, 128, 256)
     std = np.sqrt(2 / (9 * 128))
     # The sample std of n normal numbers has standard error std / sqrt(2n).
     assert abs(kernel.std() - std) < 5 * std / np.sqrt(2 * kernel.size)
-    # Truncation at two deviations leaves nothing beyond 2.28 std.
+    # With truncation at two deviations, no weight would exceed 2.28 std.
     assert abs(kernel).max() > 4 * std
 
 
 # --- DropBlock
 
 
-def test_dropblock_stands_in_its_groups_at_quartered_rates():
+def test_dropblock_is_in_its_groups_at_quartered_rates():
     model = models.WRN(
         16, 1, keep_prob=0.9, block_size=5, dropblock_groups=(1, 2, 3)
     )
@@ -252,14 +262,14 @@ def test_dropblock_acts_on_both_branches():
     block.convs[1].kernel.assign(zeros)  # the skip alone is left
     skip = array(block(x, training=True))
     assert abs((skip == 0).mean() - 0.5) < 0.05
-    # The second conv picks one channel: its input is seen through zeros.
+    # The second conv copies its input, so zeros of the input stay visible.
     centre = np.zeros((3, 3, 64, 64), "float32")
     centre[1, 1] = np.eye(64)
     block.convs[1].kernel.assign(centre)
     block.convs[0].kernel.assign(zeros)
     block.norms[1].beta.assign(keras.ops.ones((64,)))
     branch = array(block(x, training=True))
-    # 0, scale or twice scale: the two masks are drawn apart.
+    # Values are 0, scale or 2 * scale, because the two masks are independent.
     fractions = [(np.isclose(branch, k, atol=0.3)).mean() for k in (0, 2, 4)]
     assert np.allclose(fractions, [0.25, 0.5, 0.25], atol=0.05)
 
@@ -281,7 +291,7 @@ def test_weights_are_the_same_file_with_and_without_dropblock(tmp_path):
             target.predict(x, verbose=0),
             atol=1e-5,
         )
-    # A file holds no keep_prob: the schedule's state is not a weight.
+    # A file contains no keep_prob: it is not a weight.
     dropped.load_weights(path)
     assert max(x.keep_prob for x in dropblock_layers(dropped)) == 0.5
 
@@ -292,14 +302,14 @@ def test_weights_are_the_same_file_with_and_without_dropblock(tmp_path):
         ("absent", lambda path: None),
         ("a_text", lambda path: path.write_text("weights")),
         ("cut", lambda path: path.write_bytes(path.read_bytes()[:-1000])),
-        # A signature of HDF5 alone; h5py raises KeyError, Keras ValueError.
+        # Only the signature of HDF5. h5py raises KeyError, Keras ValueError.
         ("flipped", lambda path: flip(path, b"TREE")),
         ("renamed", lambda path: flip(path, b"symmetric_conv2d")),
         ("wider", lambda path: models.WRN(10, 2).save_weights(path)),
         ("thinner", lambda path: models.CifarResNet(8).save_weights(path)),
     ],
 )
-def test_a_file_of_no_or_other_weights_is_one_error(tmp_path, name, make):
+def test_a_file_with_no_or_other_weights_raises_one_error(tmp_path, name, make):
     path = tmp_path / f"{name}.weights.h5"
     if name in ("cut", "flipped", "renamed"):
         models.WRN(10, 1).save_weights(path)
@@ -341,9 +351,17 @@ def test_notation_names_the_same_network():
 @pytest.mark.parametrize(
     "notation",
     [
-        *("", "WRN-28", "wrn-28-10", "WRN-28-10-", "WRN-28-10-B", "28-10"),
-        *("WRN-1000000-1", f"WRN-28-{'9' * 5000}", "WRN-２8-10"),
-        *(f"ResNet-50-{'9' * 400}", f"ResNet-{'9' * 5000}"),  # infinite
+        "",
+        "WRN-28",
+        "wrn-28-10",
+        "WRN-28-10-",
+        "WRN-28-10-B",
+        "28-10",
+        "WRN-1000000-1",
+        f"WRN-28-{'9' * 5000}",
+        "WRN-２8-10",
+        f"ResNet-50-{'9' * 400}",
+        f"ResNet-{'9' * 5000}",  # infinite
     ],
     ids=lambda notation: notation[:15],
 )
@@ -355,23 +373,27 @@ def test_unreadable_notation_is_refused(notation):
 @pytest.mark.parametrize(
     "notation, parameters",
     [
-        # As counted by the other tests of sizes.
-        *(("WRN-10-1", 77_850), ("WRN-28-10", 36_479_194)),
-        *(("WRN-40-2-B(3,1)", 1_150_000), ("WRN-40-2-B(3)", 2_150_000)),
-        *(("ResNet-18-1.5", 25_875_816), ("WRN-50-2-bottleneck", 68_883_240)),
-        *(("PreActResNet-164", 1_703_258), ("CifarResNet-110", 1_727_962)),
+        # The numbers of the other tests of sizes.
+        ("WRN-10-1", 77_850),
+        ("WRN-28-10", 36_479_194),
+        ("WRN-40-2-B(3,1)", 1_150_000),
+        ("WRN-40-2-B(3)", 2_150_000),
+        ("ResNet-18-1.5", 25_875_816),
+        ("WRN-50-2-bottleneck", 68_883_240),
+        ("PreActResNet-164", 1_703_258),
+        ("CifarResNet-110", 1_727_962),
     ],
 )
-def test_fewest_parameters_are_fewer_by_a_factor_of_50_at_most(
-    notation, parameters
-):
-    fewest = fewest_parameters(notation)
+def test_fewest_parameters_are_at_most_50_times_too_few(notation, parameters):
+    fewest = fewest_parameters(*parse(notation))
     assert parameters / 50 < fewest < parameters
 
 
-def test_no_notation_has_no_parameters():
-    for notation in ("WRN", "WRN-4-1", "WRN-1-1", "ResNet-0"):
-        assert fewest_parameters(notation) == 0
+@pytest.mark.parametrize(
+    "arguments", [{}, {"depth": 4, "width": 1}, {"depth": "16", "width": 1}]
+)
+def test_fewest_parameters_is_0_for_invalid_arguments(arguments):
+    assert fewest_parameters("WRN", arguments) == 0
 
 
 def test_unknown_arguments_are_refused():
@@ -391,7 +413,7 @@ def test_unknown_arguments_are_refused():
         (27, "B(3,1,3)", "22 or 28"),
     ],
 )
-def test_depth_that_does_not_fit_names_its_neighbours(depth, block, nearest):
+def test_a_wrong_depth_suggests_the_nearest_depths(depth, block, nearest):
     message = rf"`depth` must be .*depth={depth}.*mean {nearest}\?"
     with pytest.raises(ValueError, match=message):
         models.WRN(depth, 1, block=block)
@@ -419,8 +441,8 @@ def test_arguments_out_of_range_are_named(arguments, argument):
         models.WRN(arguments.pop("depth"), arguments.pop("width"), **arguments)
 
 
-def test_the_layout_of_weights_files_stays(tmp_path):
-    """Files of earlier releases load only while these names stay."""
+def test_the_layout_of_weights_files_does_not_change(tmp_path):
+    """Files of earlier releases can be loaded only if these names stay."""
     import h5py
 
     path = tmp_path / "model.weights.h5"

@@ -1,14 +1,16 @@
-"""Whose a work directory is, also when two processes start together."""
+"""A work directory has one recipe, also if processes start together."""
 
 import subprocess
 import sys
 
 import pytest
 
-from keras_dropblock import fitting, workdir
-from keras_dropblock.recipes import Recipe
-from keras_dropblock.workdir import WorkdirError, taken
-from runs import Stop, small
+from keras_dropblock.errors import WorkdirError
+from keras_dropblock.runs import workdir
+from keras_dropblock.runs.workdir import taken
+from keras_dropblock.training import trainer
+from keras_dropblock.training.recipe import Recipe
+from small_runs import Stop, small
 
 OURS, THEIRS = Recipe(seed=1), Recipe(seed=2)
 
@@ -17,7 +19,7 @@ def recipe_of(folder):
     return Recipe.from_toml(folder / "recipe.toml")
 
 
-def test_a_new_and_an_empty_folder_are_taken_and_taken_again(tmp_path):
+def test_new_and_empty_folders_can_be_used_and_used_again(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "new" / "run", tmp_path / "empty"):
         for _ in range(2):
@@ -25,7 +27,7 @@ def test_a_new_and_an_empty_folder_are_taken_and_taken_again(tmp_path):
                 assert recipe_of(folder) == OURS
 
 
-def test_a_folder_of_another_recipe_stays_as_it_is(tmp_path):
+def test_a_folder_of_another_recipe_is_not_changed(tmp_path):
     with taken(tmp_path, OURS):
         pass
     with pytest.raises(WorkdirError, match=r"another recipe.*seed \(1 there"):
@@ -34,7 +36,7 @@ def test_a_folder_of_another_recipe_stays_as_it_is(tmp_path):
     assert recipe_of(tmp_path) == OURS
 
 
-def test_nothing_is_left_in_a_folder_that_is_no_run_s(tmp_path):
+def test_no_file_is_written_to_a_folder_that_is_not_a_work_directory(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(WorkdirError, match="holds files but no recipe.toml"):
         with taken(tmp_path, OURS):
@@ -42,36 +44,38 @@ def test_nothing_is_left_in_a_folder_that_is_no_run_s(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_process_killed_before_it_wrote_its_recipe_blocks_nobody(tmp_path):
+def test_a_process_killed_before_it_wrote_its_recipe_does_not_block_others(
+    tmp_path,
+):
     (tmp_path / ".lock").write_text("4711")
     (tmp_path / ".4711.recipe.toml").write_text("model = ")
     with taken(tmp_path, OURS):
         assert recipe_of(tmp_path) == OURS
 
 
-def test_who_comes_while_another_writes_its_recipe_leaves_no_trace(
+def test_a_second_process_during_the_first_write_leaves_no_trace(
     npz, tmp_path, monkeypatch
 ):
-    """Both find the folder empty; the second comes first to the writing."""
+    """Both find the folder empty. The second one tries to write first."""
     write = Recipe.write
 
     def write_later(self, path):
         monkeypatch.setattr(Recipe, "write", write)
         with pytest.raises(WorkdirError, match="is in use: "):
-            fitting.fit(small(npz, "seed=2"), tmp_path, verbose=0)
+            trainer.fit(small(npz, "seed=2"), tmp_path, verbose=0)
         write(self, path)
         raise Stop
 
     monkeypatch.setattr(Recipe, "write", write_later)
     with pytest.raises(Stop):
-        fitting.fit(small(npz, "seed=1"), tmp_path, verbose=0)
+        trainer.fit(small(npz, "seed=1"), tmp_path, verbose=0)
     assert recipe_of(tmp_path).seed == 1
 
 
-def test_who_finds_the_folder_empty_and_locks_it_too_late_is_refused(
+def test_a_process_that_locks_the_folder_too_late_raises_an_error(
     tmp_path, monkeypatch
 ):
-    """Another process takes the folder, and ends, before this one's lock."""
+    """Another process uses the folder and ends before this one locks it."""
     locked = workdir.locked
 
     def lock_later(folder):
@@ -89,8 +93,9 @@ def test_who_finds_the_folder_empty_and_locks_it_too_late_is_refused(
 
 TAKE = """
 import pathlib, sys
-from keras_dropblock.recipes import Recipe
-from keras_dropblock.workdir import WorkdirError, taken
+from keras_dropblock.training.recipe import Recipe
+from keras_dropblock.errors import WorkdirError
+from keras_dropblock.runs.workdir import taken
 folder, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -103,7 +108,7 @@ except WorkdirError as error:
 """
 
 
-def test_of_processes_that_start_together_one_has_the_folder(tmp_path):
+def test_only_one_of_two_concurrent_processes_gets_the_folder(tmp_path):
     contestants = [
         subprocess.Popen(
             [sys.executable, "-c", TAKE, str(tmp_path / "run"), str(seed)],

@@ -1,4 +1,4 @@
-"""Lists a wheel and fails if it holds more than the package: `make wheel`."""
+"""List a wheel, and fail if it has more than the package: `make wheel`."""
 
 import sys
 import zipfile
@@ -13,11 +13,11 @@ def main(path):
         sys.exit(f"{path} holds more than keras_dropblock: {sorted(roots)}")
     needed = ["__init__", "layers/masks", "models/wide_resnet", "cli/train"]
     missing = [x for x in needed if f"keras_dropblock/{x}.py" not in names]
-    registry = "keras_dropblock/models/published.json"
+    registry = "keras_dropblock/hub/published.json"
     missing += [registry] if registry not in names else []
     if missing or f"{info}/entry_points.txt" not in names:
         sys.exit(f"{path} lacks {missing or 'entry_points.txt'}")
-    # What else lies beside the code is published weights, 2 MB at most.
+    # Besides code, the wheel has only published weights, at most 2 MB.
     weights = [x for x in zipfile.ZipFile(path).infolist() if x.file_size > 1e5]
     if any(".weights.h5" not in x.filename for x in weights) or (
         sum(x.file_size for x in weights) > 2e6

@@ -1,7 +1,7 @@
-"""Uses what a wheel carries, where it alone is installed: see .ci/run.
+"""Test the models in an installed wheel, without the checkout: see .ci/run.
 
-Every model inside the package is loaded, told to label real test images, as
-arrays and as a file, and exported; the SavedModel must give the same.
+Every model in the package is loaded, classifies real test images from arrays
+and from a file, and is exported. The SavedModel must give the same answers.
 """
 
 import pathlib
@@ -12,9 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_dropblock as kdb
-from keras_dropblock import assembly, exporting
-from keras_dropblock.data import DataError
-from keras_dropblock.models import weights
+from keras_dropblock.errors import DataError
+from keras_dropblock.hub import weights
 
 IMAGES = 500
 
@@ -31,40 +30,48 @@ def main():
 
 
 def use(name):
-    model = kdb.models.load(name)
+    model = kdb.load(name)
     try:
-        splits = assembly.load(model.card.recipe)
+        dataset = kdb.data.load(model.card.dataset)
     except DataError as error:
         print(f"{name} is not asked about real images: {error}")
         shape = (2, *model.card.image_shape)
         images = np.random.default_rng(0).integers(0, 256, shape, "uint8")
     else:
-        images = splits.x_test[:IMAGES]
-        score(name, model, images, splits.y_test[:IMAGES])
+        images, labels = dataset.arrays["test"]
+        images = images[:IMAGES]
+        score(name, model, images, labels[:IMAGES])
     export(name, model, images[0])
 
 
 def score(name, model, images, truth):
-    card = model.card
-    labels, _ = kdb.predict_images(model, images)
-    right = np.mean([card.class_names[y] for y in truth] == np.array(labels))
-    expected = kdb.models.published()[name]["accuracy"]
-    # Four standard deviations of a share of that many images.
+    names = model.card.class_names
+    found = [best for ((best, _),) in kdb.predict(model, images, top=1)]
+    right = np.mean(np.array(names)[truth] == np.array(found))
+    expected = kdb.list_models()[name]["accuracy"]
+    # Four standard deviations of an accuracy on that many images.
     slack = 4 * (expected * (1 - expected) / IMAGES) ** 0.5
     print(f"{name}: {right:.1%} of {IMAGES} right, {expected:.1%} published")
     if abs(right - expected) > slack:
         sys.exit(f"{name} is not what its card says")
 
 
+def probabilities(model, image):
+    """The probabilities in the order of the classes."""
+    names = model.card.class_names
+    ((*row,),) = kdb.predict(model, [image], top=len(names))
+    return [dict(row)[name] for name in names]
+
+
 def export(name, model, image):
-    _, expected = kdb.predict_images(model, [image])
+    expected = probabilities(model, image)
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "image.png")
         file.write_bytes(tf.io.encode_png(image).numpy())
-        _, of_file = kdb.predict_images(model, [file])
-        out = exporting.export(model, f"{folder}/out", model.card.normalise)
+        of_file = probabilities(model, file)
+        out = kdb.export(model, f"{folder}/out")
         served = tf.saved_model.load(str(out))
-        of_export = served.serve_uint8(image[None]).numpy()
+        (of_export,) = served.serve_uint8(image[None]).numpy()
     if not np.allclose([of_file, of_export], expected, atol=1e-5):
         sys.exit(f"{name}: a file or its export gives something else")
 

@@ -1,7 +1,7 @@
-"""Break the code in small ways, one at a time, and see whether a test fails.
+"""Break the code in small ways, one at a time, and check that a test fails.
 
     make mutants
-    python tools/mutants.py --only=nesterov     # some of them, by name
+    python tools/mutants.py --only=nesterov     # only names that match
 
 Each entry of tests/mutants/*.toml is one break:
 
@@ -13,10 +13,11 @@ Each entry of tests/mutants/*.toml is one break:
     tests = "tests/test_optimizers.py -k torch" # arguments of pytest
     backend = "tensorflow"                      # the default
 
-A break is caught if its tests pass on the code as it is and fail on the broken
-code. Tests that cannot run, or hang, or a text that is not in the file, count
-as not caught. The tests run in copies of the checkout, so its files stay
-untouched. The result goes to tests/mutants/RESULT.md, unless --only is given.
+A break is caught if its tests pass on the original code and fail on the broken
+code. It counts as not caught if its tests cannot run or hang, or if `find`
+does not occur exactly once in the file. The tests run in copies of the
+checkout, so the checkout is not changed. Without --only, the result is written
+to tests/mutants/RESULT.md.
 """
 
 import argparse
@@ -37,7 +38,7 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MUTANTS = pathlib.Path("tests", "mutants")
-SECONDS = 600  # the longest that one set of tests may take
+SECONDS = 600  # time limit for the tests of one mutant
 PASSED, FAILED = 0, 1  # exit codes of pytest
 _local = threading.local()
 
@@ -58,7 +59,7 @@ class Mutant:
         return self.backend, self.tests
 
     def problem(self, root):
-        """Why this break cannot be applied to a checkout; None if it can."""
+        """Why this break cannot be applied to a checkout, or None."""
         path = root / self.file
         count = path.read_text("utf-8").count(self.find) if path.exists() else 0
         if count != 1:
@@ -69,11 +70,11 @@ class Mutant:
 
 
 def read(folder):
-    """All mutants of a folder of TOML files.
+    """Read all mutants from a folder of TOML files.
 
     Raises:
-        SystemExit: for a file that cannot be read, an entry with missing or
-            unknown keys, or a name that occurs twice.
+        SystemExit: if a file cannot be read, an entry has missing or unknown
+            keys, or a name occurs twice.
     """
     mutants = {}
     for path in sorted(folder.glob("*.toml")):
@@ -90,7 +91,7 @@ def read(folder):
 
 
 def copy_checkout(root, target):
-    """Copy the files that git knows or would add; `shared` is linked."""
+    """Copy the files that git tracks or would add, and link `shared`."""
     names = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"],
         cwd=root,
@@ -102,7 +103,7 @@ def copy_checkout(root, target):
         if (root / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, target / name)
-    # Tests that read the real data look beside the checkout.
+    # Tests on real data look for the folder `shared` next to the checkout.
     shared = root.parent / "shared"
     link = target.parent / "shared"
     if shared.is_dir() and not link.exists():
@@ -110,7 +111,7 @@ def copy_checkout(root, target):
 
 
 def run_tests(root, backend, tests):
-    """Exit code of pytest in a copy of the checkout; None if it hangs."""
+    """Exit code of pytest in a copy of the checkout; None after a timeout."""
     environment = {
         "TFDS_DATA_DIR": str(ROOT / "build" / "tfds"),
         **os.environ,
@@ -178,14 +179,14 @@ def check_all(mutants, jobs):
 
         def baseline(command):
             code = in_copy(run_tests, *command)
-            print(f"unbroken {' '.join(command)}: {code}", flush=True)
+            print(f"original code, {' '.join(command)}: {code}", flush=True)
             return code
 
         def verdict(mutant):
             started = time.monotonic()
             code = unbroken[mutant.command]
             if code != PASSED:
-                text = f"its tests do not pass on the unbroken code ({code})"
+                text = f"its tests do not pass on the original code ({code})"
             else:
                 text = in_copy(judge, mutant)
             print(f"{mutant.name}: {text}", flush=True)
@@ -232,13 +233,15 @@ def report(mutants, verdicts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="regular expression for names")
-    parser.add_argument("--jobs", type=int, default=2, help="at one time")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="number of parallel test runs"
+    )
     flags = parser.parse_args()
     mutants = read(ROOT / MUTANTS)
     if flags.only:
         mutants = [m for m in mutants if re.search(flags.only, m.name)]
     if not mutants:
-        raise SystemExit("No mutant has such a name.")
+        raise SystemExit(f"No mutant has a name that matches {flags.only!r}.")
     verdicts = check_all(mutants, flags.jobs)
     page = report(mutants, verdicts)
     print(page)

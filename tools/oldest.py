@@ -3,10 +3,10 @@
     python tools/oldest.py > constraints.txt
     pip install --constraint=constraints.txt '.[tensorflow-cpu]'
 
-Each lower bound becomes an exact version, `keras>=3.12` for example
-`keras==3.12`. A package without a bound is left to pip, which takes the newest
-version that fits the others. Needs Python alone, because it runs in an
-environment that is still empty.
+Each lower bound becomes an exact version: `keras>=3.12` becomes `keras==3.12`.
+Packages without a lower bound are not constrained, so pip installs the newest
+compatible version. The script uses only the standard library, because it runs
+before anything is installed.
 """
 
 import pathlib
@@ -17,10 +17,10 @@ PYPROJECT = pathlib.Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
 def constraints(requirements):
-    """Exact versions for those requirements that have a lower bound."""
+    """Exact versions for all requirements with a lower bound."""
     found = {}
     for requirement in requirements:
-        # A name, perhaps extras in brackets, and the bound.
+        # A requirement is a name, optional extras in brackets, and bounds.
         name = re.match(r"[\w.-]+", requirement)[0]
         bound = re.search(r">=\s*([\w.]+)", requirement)
         if bound:

@@ -1,4 +1,4 @@
-"""The same as keras-dropblock-evaluate, from a checkout."""
+"""Run keras-dropblock-evaluate from a checkout."""
 
 from keras_dropblock.cli.evaluate import main
 

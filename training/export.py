@@ -1,4 +1,4 @@
-"""The same as keras-dropblock-export, from a checkout."""
+"""Run keras-dropblock-export from a checkout."""
 
 from keras_dropblock.cli.export import main
 

@@ -1,9 +1,9 @@
-"""The main job on real digits: train, draw, export, serve. `make quickstart`.
+"""Train, plot, export and serve a small network: `make quickstart`.
 
-Trains a small Wide ResNet with scheduled DropBlock on the 1,797 handwritten
-digits that scikit-learn ships, draws its curves and DropBlock's masks on its
-own feature maps, exports a SavedModel, and asks that SavedModel for some test
-digits in a process that cannot import keras_dropblock.
+The script trains a small Wide ResNet with scheduled DropBlock on the 1,797
+handwritten digits in scikit-learn, plots its curves and DropBlock's masks on
+its feature maps, and exports a SavedModel. It then classifies some test digits
+with the SavedModel in a process that cannot import keras_dropblock.
 """
 
 import os
@@ -13,17 +13,17 @@ import sys
 import tempfile
 import textwrap
 
-# Quiet by choice of the reader, not for lack of interest: TensorFlow logs
-# its CPU flags several times.
+# TensorFlow logs its CPU flags several times. Set this variable to 0 to see
+# them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = pathlib.Path(__file__).parents[1]
 WORKDIR = ROOT / "runs" / "quickstart"
-SHOWN = 12  # test digits that the SavedModel is asked for
+SHOWN = 12  # test digits to classify with the SavedModel
 
 SERVE = """
     import sys
-    sys.modules["keras_dropblock"] = None  # importing it would be an error
+    sys.modules["keras_dropblock"] = None  # importing it raises ImportError
     import numpy as np
     import tensorflow as tf
 
@@ -39,46 +39,38 @@ SERVE = """
 
 
 def main():
-    from keras_dropblock import data, exporting, fitting
-    from keras_dropblock.analysis import plots
-    from keras_dropblock.recipes import Recipe
+    import keras_dropblock as kdb
+    from keras_dropblock.analysis import feature_maps
 
     say("1/4  Training a Wide ResNet with scheduled DropBlock on real digits")
-    recipe = Recipe.from_toml(ROOT / "training" / "recipes" / "digits.toml")
-    result = fitting.fit(recipe, WORKDIR)
-    model, recipe, _ = fitting.load_run(WORKDIR)
-    normalise = data.Normalise(recipe.mean, recipe.std)
-    splits = data.load("digits")
+    recipe = kdb.Recipe.from_toml(ROOT / "training" / "recipes" / "digits.toml")
+    result = kdb.fit(recipe, WORKDIR)
+    model = kdb.load(WORKDIR)
+    images, labels = kdb.data.load("digits").arrays["test"]
 
-    say("2/4  Drawing DropBlock's masks on the network's own feature maps")
+    say("2/4  Plotting DropBlock's masks on the network's feature maps")
     masks = WORKDIR / "dropblock_masks.png"
-    plots.dropblock_masks(
+    feature_maps.dropblock_masks(
         model,
-        splits.x_test[:4],
+        images[:4],
         masks,
         group="group1",
         keep_prob=0.8,
-        normalise=normalise,
+        normalize=model.card.normalize,
     )
 
     say("3/4  Exporting a SavedModel")
-    saved_model = exporting.export(
-        model,
-        ROOT / "saved_models" / "quickstart",
-        normalise,
-        labels=splits.class_names,
-        recipe=recipe,
-    )
+    saved_model = kdb.export(model, ROOT / "saved_models" / "quickstart")
 
-    say("4/4  Asking the SavedModel, in a process without keras_dropblock")
-    answers = ask(saved_model, splits.x_test[:SHOWN])
+    say("4/4  Classifying with the SavedModel, without keras_dropblock")
+    answers = ask(saved_model, images[:SHOWN])
     print("digit  answer  probability")
     for label, (answer, probability) in zip(
-        splits.y_test[:SHOWN], answers, strict=True
+        labels[:SHOWN], answers, strict=True
     ):
         print(f"{label:5}  {answer:>6}  {probability:>11}")
 
-    say("Made")
+    say("Results")
     for what, path in (
         ("curves", WORKDIR / "curves.png"),
         ("masks", masks),
@@ -106,7 +98,11 @@ def main():
 
 
 def ask(saved_model, digits):
-    """Answers and their probabilities, by a process of TensorFlow alone."""
+    """Classify digits with a SavedModel, in a process that has TensorFlow.
+
+    Returns:
+        A list of [digit, probability] strings.
+    """
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
@@ -114,8 +110,11 @@ def ask(saved_model, digits):
         np.save(path, digits)
         output = subprocess.run(
             [
-                *(sys.executable, "-c", textwrap.dedent(SERVE)),
-                *(str(saved_model), str(path)),
+                sys.executable,
+                "-c",
+                textwrap.dedent(SERVE),
+                str(saved_model),
+                str(path),
             ],
             cwd=folder,
             check=True,

@@ -1,4 +1,4 @@
-"""The same as keras-dropblock-sweep, from a checkout."""
+"""Run keras-dropblock-sweep from a checkout."""
 
 from keras_dropblock.cli.sweep import main
 

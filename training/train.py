@@ -1,4 +1,4 @@
-"""The same as keras-dropblock-train, from a checkout."""
+"""Run keras-dropblock-train from a checkout."""
 
 from keras_dropblock.cli.train import main
 

@@ -1,1 +1,1 @@
-"""Scores and pictures of trained models."""
+"""Scores, sizes and plots of networks."""

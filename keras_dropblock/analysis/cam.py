@@ -1,20 +1,20 @@
-"""Class activation maps: where in an image a network sees a class."""
+"""Class activation maps: image regions that a network uses for a class."""
 
 import keras
 import numpy as np
 
-from keras_dropblock.analysis import plots
+from keras_dropblock import files
 
 
 def class_activation_maps(model, images, classes):
-    """The share of each place of the last map in a logit.
+    """Contribution of each position of the last feature map to a logit.
 
-    The mean of a map plus the class's bias is the logit: the network averages
-    over the places, and its last layer is linear.
+    The logit is the mean of the map plus the bias of the class, because the
+    network averages over all positions and its last layer is linear.
 
     Args:
-        model: of this package's builders.
-        images: normalised, (images, height, width, channels).
+        model: a model of this package's builders.
+        images: normalized, (images, height, width, channels).
         classes: one class for each image, ints from 0.
 
     Returns:
@@ -33,23 +33,23 @@ def class_activation_maps(model, images, classes):
     return np.einsum("nhwc,cn->nhw", maps.astype("float32"), weights)
 
 
-def draw(model, normalise, images, labels, class_names, path):
-    """Draw the map of the class that is predicted over each image.
+def draw(model, normalize, images, labels, class_names, path):
+    """Draw each image with the activation map of its predicted class.
 
     Args:
-        model: of this package's builders.
-        normalise: the model's normalisation.
+        model: a model of this package's builders.
+        normalize: function from uint8 images to the model's input.
         images: uint8 array (images, height, width, channels).
-        labels: the true classes.
-        class_names: their names.
-        path: picture to write, `.png`.
+        labels: the true classes, ints from 0.
+        class_names: names of all classes.
+        path: file to write, `.png`.
     """
     from matplotlib.figure import Figure
 
-    normalised = normalise(images)
-    logits = keras.ops.convert_to_numpy(model(normalised, training=False))
+    normalized = normalize(images)
+    logits = keras.ops.convert_to_numpy(model(normalized, training=False))
     predicted = logits.argmax(1)
-    maps = class_activation_maps(model, normalised, predicted)
+    maps = class_activation_maps(model, normalized, predicted)
     height, width = images.shape[1:3]
     figure = Figure(figsize=(1.5 * len(images), 3.6), layout="constrained")
     for column, (above, below) in enumerate(
@@ -74,4 +74,4 @@ def draw(model, normalise, images, labels, class_names, path):
         )
         for axes in (above, below):
             axes.set(xticks=[], yticks=[])
-    plots.save(figure, path)
+    files.write_figure(path, figure)

@@ -1,14 +1,14 @@
-"""Which classes a classifier takes for which."""
+"""Confusion matrices: which classes a classifier confuses."""
 
 import numpy as np
 
-from keras_dropblock.analysis import plots
+from keras_dropblock import files
 
-_NUMBERED = 20  # classes, above which cells have no room for numbers
+_NUMBERED = 20  # with more classes, cells have no room for numbers
 
 
 def confusion_matrix(labels, predicted, classes):
-    """Counts: row i, column j has the images of class i taken for j.
+    """Count in row i, column j the images of class i predicted as class j.
 
     Args:
         labels, predicted: int arrays (images,), from 0.
@@ -20,12 +20,12 @@ def confusion_matrix(labels, predicted, classes):
 
 
 def draw(matrix, class_names, path):
-    """Draw a confusion matrix, each row in percent of its class.
+    """Draw a confusion matrix in percent of the images of each true class.
 
     Args:
-        matrix: of `confusion_matrix`.
-        class_names: one for each row.
-        path: picture to write, `.png`.
+        matrix: result of `confusion_matrix`.
+        class_names: one name for each row.
+        path: file to write, `.png`.
     """
     from matplotlib.figure import Figure
 
@@ -42,9 +42,11 @@ def draw(matrix, class_names, path):
         axes.set_yticks(range(classes), class_names)
         for (i, j), value in np.ndenumerate(share):
             axes.text(
-                *(j, i, f"{value:.0f}" if value > 0.5 else ""),
+                j,
+                i,
+                f"{value:.0f}" if value > 0.5 else "",
                 **{"ha": "center", "va": "center", "fontsize": 8},
                 color="white" if value > 60 else "black",
             )
     figure.colorbar(image, ax=axes, label="% of the class", shrink=0.8)
-    plots.save(figure, path)
+    files.write_figure(path, figure)

@@ -1,116 +1,89 @@
-"""The networks of the two papers: how large they are, what trains them."""
+"""The networks of the two papers, and their sizes."""
 
-import math
-import pathlib
+import typing
 
-import keras
 
-from keras_dropblock.models import from_notation
-from keras_dropblock.models.groups import in_data_format
-from keras_dropblock.recipes import Recipe
+class Network(typing.NamedTuple):
+    """Size of a network of the papers.
 
-# Notation, image shape and classes, in the order of the papers' tables.
-_CIFAR = ((32, 32, 3), 10)
-_IMAGENET = ((224, 224, 3), 1000)
+    Attributes:
+        image_size: side of an image, in pixels.
+        num_classes: number of logits.
+        parameters: number of trainable parameters.
+        multiply_adds: multiply-adds of a forward pass for one image.
+    """
+
+    image_size: int
+    num_classes: int
+    parameters: int
+    multiply_adds: int
+
+
+# In the order of the papers' tables. The numbers come from `complexity.size`,
+# which takes half a minute for all networks. A test checks them.
 NETWORKS = {
-    **dict.fromkeys(
-        [
-            *("WRN-40-2-B(1,3,1)", "WRN-40-2-B(3,1)", "WRN-40-2-B(1,3)"),
-            *("WRN-40-2-B(3,1,1)", "WRN-28-2", "WRN-22-2-B(3,1,3)"),
-            *("WRN-40-2-B(3)", "WRN-40-2-B(3,3,3)", "WRN-40-2-B(3,3,3,3)"),
-            *("WRN-40-1", "WRN-40-2", "WRN-40-4", "WRN-40-8", "WRN-40-10"),
-            *("WRN-28-10", "WRN-28-12", "WRN-22-8", "WRN-22-10"),
-            *("WRN-16-4", "WRN-16-8", "WRN-16-10", "WRN-52-1"),
-            *("CifarResNet-110", "CifarResNet-1202", "PreActResNet-110"),
-            *("PreActResNet-164", "PreActResNet-1001"),
-        ],
-        _CIFAR,
-    ),
-    **dict.fromkeys(
-        [
-            *("ResNet-18", "ResNet-18-1.5", "ResNet-18-2", "ResNet-18-3"),
-            *("ResNet-34", "ResNet-34-1.5", "ResNet-34-2"),
-            *("ResNet-50", "ResNet-101", "ResNet-152"),
-            *("WRN-50-2-bottleneck", "WRN-101-2-bottleneck"),
-        ],
-        _IMAGENET,
-    ),
+    "WRN-40-2-B(1,3,1)": Network(32, 10, 1_429_082, 208_061_696),
+    "WRN-40-2-B(3,1)": Network(32, 10, 1_211_354, 176_604_416),
+    "WRN-40-2-B(1,3)": Network(32, 10, 1_297_370, 189_187_328),
+    "WRN-40-2-B(3,1,1)": Network(32, 10, 1_343_066, 195_478_784),
+    "WRN-28-2": Network(32, 10, 1_467_610, 214_353_152),
+    "WRN-22-2-B(3,1,3)": Network(32, 10, 1_145_498, 167_167_232),
+    "WRN-40-2-B(3)": Network(32, 10, 2_243_546, 327_599_360),
+    "WRN-40-2-B(3,3,3)": Network(32, 10, 2_243_546, 327_599_360),
+    "WRN-40-2-B(3,3,3,3)": Network(32, 10, 2_243_546, 327_599_360),
+    "WRN-40-1": Network(32, 10, 563_930, 83_280_512),
+    "WRN-40-2": Network(32, 10, 2_243_546, 327_599_360),
+    "WRN-40-4": Network(32, 10, 8_949_210, 1_298_582_016),
+    "WRN-40-8": Network(32, 10, 35_748_314, 5_172_024_320),
+    "WRN-40-10": Network(32, 10, 55_841_754, 8_074_483_968),
+    "WRN-28-10": Network(32, 10, 36_479_194, 5_243_328_768),
+    "WRN-28-12": Network(32, 10, 52_517_850, 7_543_905_792),
+    "WRN-22-8": Network(32, 10, 17_158_106, 2_454_115_328),
+    "WRN-22-10": Network(32, 10, 26_797_914, 3_827_751_168),
+    "WRN-16-4": Network(32, 10, 2_748_890, 392_612_352),
+    "WRN-16-8": Network(32, 10, 10_961_370, 1_548_145_664),
+    "WRN-16-10": Network(32, 10, 17_116_634, 2_412_173_568),
+    "WRN-52-1": Network(32, 10, 758_362, 111_592_064),
+    "CifarResNet-110": Network(32, 10, 1_727_962, 252_887_680),
+    "CifarResNet-1202": Network(32, 10, 19_421_274, 2_829_238_912),
+    "PreActResNet-110": Network(32, 10, 1_730_522, 253_149_824),
+    "PreActResNet-164": Network(32, 10, 1_703_258, 244_500_992),
+    "PreActResNet-1001": Network(32, 10, 10_327_706, 1_487_849_984),
+    "ResNet-18": Network(224, 1000, 11_689_512, 1_814_073_344),
+    "ResNet-18-1.5": Network(224, 1000, 25_875_816, 3_866_327_040),
+    "ResNet-18-2": Network(224, 1000, 45_618_216, 6_695_706_624),
+    "ResNet-18-3": Network(224, 1000, 101_783_976, 14_724_378_624),
+    "ResNet-34": Network(224, 1000, 21_797_672, 3_663_761_408),
+    "ResNet-34-1.5": Network(224, 1000, 48_613_608, 8_028_125_184),
+    "ResNet-34-2": Network(224, 1000, 86_036_008, 14_094_458_880),
+    "ResNet-50": Network(224, 1000, 25_557_032, 4_089_184_256),
+    "ResNet-101": Network(224, 1000, 44_549_160, 7_801_405_440),
+    "ResNet-152": Network(224, 1000, 60_192_808, 11_513_626_624),
+    "WRN-50-2-bottleneck": Network(224, 1000, 68_883_240, 11_398_021_120),
+    "WRN-101-2-bottleneck": Network(224, 1000, 126_886_696, 22_753_050_624),
 }
 
 
-def multiply_adds(model):
-    """Multiplications with additions of a forward pass for one image.
-
-    Of convs and dense layers, as the papers count; a step of training costs
-    about three times as much, and two floating-point operations each.
-
-    Args:
-        model: of this package's builders, with a known image size.
-    """
-    total = 0
-    for layer, input_shape in _with_kernels(model):
-        # Each element of the output is one column of the kernel at work.
-        elements = math.prod(layer.compute_output_shape(input_shape)[1:])
-        total += elements * math.prod(layer.kernel.shape[:-1])
-    return total
-
-
-def _with_kernels(model):
-    """Convs and dense layers, inside blocks too, with their input shapes."""
-    for layer in model.layers[1:]:  # past the input
-        shape = layer.input.shape
-        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
-            yield layer, shape
-        for conv in getattr(layer, "convs", ()):
-            yield conv, shape
-            shape = conv.compute_output_shape(shape)
-        if getattr(layer, "shortcut", None) is not None:
-            yield layer.shortcut, layer.input.shape
-
-
-def parameters(model):
-    """Number of trainable parameters."""
-    return sum(math.prod(v.shape) for v in model.trainable_variables)
-
-
-def petaflop(multiply_adds, images):
-    """Compute of a training on that many images, each epoch's counted.
-
-    Twice forward for backward, two operations a multiply-add, 10^15.
-    """
-    return 3 * 2 * multiply_adds * images / 1e15
-
-
-def size(notation, image_shape, num_classes):
-    """(trainable parameters, multiply-adds) of a network."""
-    model = from_notation(
-        notation,
-        input_shape=in_data_format(image_shape),
-        num_classes=num_classes,
-    )
-    return parameters(model), multiply_adds(model)
-
-
 def table(recipes=None):
-    """Markdown table of `NETWORKS` with the recipes that train them.
+    """Markdown table of the networks.
 
     Args:
-        recipes: folder of recipes, or None to leave their column out.
+        recipes: dict from a network to the names of the recipes that train
+            it. None leaves out the column of recipes.
     """
-    trains = {}
-    for path in sorted(pathlib.Path(recipes).glob("*.toml")) if recipes else ():
-        trains.setdefault(Recipe.from_toml(path).model, []).append(path.stem)
     rows = [
         ["network", "images", "parameters", "multiply-adds", "recipes"],
         ["---", "---", "---:", "---:", "---"],
     ]
-    for notation, (image_shape, num_classes) in NETWORKS.items():
-        count, operations = size(notation, image_shape, num_classes)
+    for name, network in NETWORKS.items():
+        side = network.image_size
         rows.append(
             [
-                *(notation, f"{image_shape[0]} x {image_shape[1]}"),
-                *(f"{count:,}", f"{operations / 1e9:.3g} G"),
-                ", ".join(trains.get(notation, ["none"])),
+                name,
+                f"{side} x {side}",
+                f"{network.parameters:,}",
+                f"{network.multiply_adds / 1e9:.3g} G",
+                ", ".join((recipes or {}).get(name, ["none"])),
             ]
         )
     columns = len(rows[0]) - (recipes is None)

@@ -1,24 +1,25 @@
-"""Accuracy, likelihood and calibration from logits."""
+"""Accuracy, likelihood and calibration, computed from logits."""
 
 import numpy as np
 
 
 def scores(logits, labels, bins=15):
-    """Score a classifier on a labelled set.
+    """Compute the scores of a classifier on labeled images.
 
     Args:
         logits: float array (images, classes).
         labels: int array (images,).
-        bins: intervals of equal width of the confidence, for ECE.
+        bins: number of confidence intervals of equal width, for the ECE.
 
     Returns:
         A dict: `accuracy`, a fraction; `top5`, the fraction of images whose
-        class is among the five likeliest; `nll`, the mean negative
-        log-likelihood in nats; `ece`, the expected calibration error, a
-        fraction; `images`, their count.
+        true class is among the five most likely ones; `nll`, the mean
+        negative log-likelihood in nats; `ece`, the expected calibration
+        error, a fraction; `images`, the number of images.
 
     Raises:
-        ValueError: if there are no images, or not one label for each.
+        ValueError: if there are no images, or the numbers of images and
+            labels differ.
 
     Reference:
         Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3 (ECE).
@@ -27,16 +28,17 @@ def scores(logits, labels, bins=15):
     labels = np.asarray(labels)
     if len(logits) == 0 or len(logits) != len(labels):
         raise ValueError(
-            "`logits` and `labels` must hold one row and one label for each "
-            f"image, and one at least. Received: {len(logits)} and "
-            f"{len(labels)}."
+            "`logits` and `labels` must have the same length >= 1, the number "
+            f"of images. Received: {len(logits)} logits and {len(labels)} "
+            "labels."
         )
     shifted = logits - logits.max(1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     confidence = np.exp(log_probabilities.max(1))
     correct = log_probabilities.argmax(1) == labels
     of_label = log_probabilities[np.arange(len(labels)), labels]
-    # Of equal ones the first counts, as for the accuracy.
+    # Stable: of classes with equal probability, the first comes first, as
+    # with `argmax`.
     likeliest = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :5]
     # Bin i holds the confidences in (i / bins, (i + 1) / bins].
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)

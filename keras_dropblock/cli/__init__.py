@@ -1,4 +1,4 @@
-"""Commands. The only place with flags."""
+"""The commands and their flags. No other package defines flags."""
 
 import signal
 import sys
@@ -6,27 +6,31 @@ import traceback
 
 from absl import app, flags, logging
 
+_SHARED = ("recipe", "trained", "workdir")
+
 
 def run(command):
-    """Run a command; what the user can mend is one line, not a traceback."""
-    flag_values = flags.FLAGS
+    """Run a command. Errors that a user can fix are printed on one line."""
     module = sys.modules[command.__module__]
-    shared = [f"{__name__}.{x}" for x in ("recipe", "trained", "workdir")]
-    for name in (command.__module__, *shared):
-        # Else --help would list only what the script itself defines: nothing.
+    flag_values = flags.FLAGS
+    for name in (module.__name__, *(f"{__name__}.{x}" for x in _SHARED)):
         for flag in flag_values.get_flags_for_module(name):
             flag_values.register_key_flag_for_module(sys.argv[0], flag)
-    # What absl prints above the flags.
-    sys.modules["__main__"].__doc__ = f"{module.__doc__}\n"
+    if {"--help", "-help", "-h", "--helpshort"} & {*sys.argv[1:]}:
+        # absl would print the docstring of the console script, which has none.
+        print(f"{module.__doc__.strip()}\n")
+        print(flag_values.module_help(sys.argv[0]))
+        return
 
     def main(argv):
-        if len(argv) > 1:
+        if len(argv) > 1 and not getattr(module, "TAKES_ARGUMENTS", False):
             raise app.UsageError(f"Unknown argument: {argv[1]!r}.")
         if not flag_values["verbosity"].present:
-            # TensorFlow Datasets tells of every pass over the data.
+            # At the level INFO, TensorFlow Datasets logs every pass over the
+            # data.
             logging.set_verbosity(logging.WARNING)
         try:
-            command()
+            command(argv[1:]) if argv[1:] else command()
         except (Exception, KeyboardInterrupt) as error:
             code, message = _outcome(error)
             if code is None and not _is_one_of_several():
@@ -37,44 +41,42 @@ def run(command):
     app.run(main)
 
 
+def refuse(spec):
+    """Exit from `python -m keras_dropblock.cli.COMMAND` with a hint."""
+    command = spec.name.rpartition(".")[2]
+    sys.exit(f"error: Run `python -m keras_dropblock {command}` instead.")
+
+
 def _is_one_of_several():
-    from keras_dropblock import processes
+    from keras_dropblock.training import processes
 
     return processes.count() > 1
 
 
 def _exit(code, error):
-    from keras_dropblock import processes
-    from keras_dropblock.stopping import Interrupted
+    from keras_dropblock.errors import Interrupted
+    from keras_dropblock.training import processes
 
-    if not isinstance(error, Interrupted):  # as which all stop together
+    # On `Interrupted` all processes stop together and can exit normally.
+    if not isinstance(error, Interrupted):
         processes.leave(code)
     sys.exit(code)
 
 
 def _outcome(error):
-    """(exit code, line to print) of an exception; (None, None) of a bug."""
-    from keras_dropblock.backup import NotFiniteError
-    from keras_dropblock.data import DataError
-    from keras_dropblock.exporting import DifferenceError, ExportError
-    from keras_dropblock.models.weights import WeightsError
-    from keras_dropblock.processes import LostError
-    from keras_dropblock.publishing import PublishError
-    from keras_dropblock.recipes import RecipeError
-    from keras_dropblock.stopping import Interrupted
-    from keras_dropblock.workdir import WorkdirError
+    """(exit code, line to print) for an exception; (None, None) for a bug."""
+    from keras_dropblock.errors import (
+        Interrupted,
+        KerasDropBlockError,
+        WriteError,
+    )
 
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT, "Stopped immediately by Ctrl-C."
     if isinstance(error, Interrupted):
         return error.exit_code, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return 128 + signal.SIGINT, "Stopped at once by Ctrl-C."
-    for code, kinds in (
-        (2, (DataError, DifferenceError, ExportError, PublishError)),
-        (2, (RecipeError, WeightsError, WorkdirError)),
-        (3, NotFiniteError),
-        (4, OSError),
-        (5, LostError),
-    ):
-        if isinstance(error, kinds):
-            return code, f"error: {error}"
+    if isinstance(error, KerasDropBlockError):
+        return error.exit_code, f"error: {error}"
+    if isinstance(error, OSError):
+        return WriteError.exit_code, f"error: {error}"
     return None, None

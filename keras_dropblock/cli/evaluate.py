@@ -1,6 +1,7 @@
-"""keras-dropblock-evaluate: score a run, or a published model.
+"""keras-dropblock-evaluate: evaluate a run or a published model.
 
-It is scored on the test or training images of its recipe's data set.
+The model is evaluated on one split of its data set: test, train (without
+augmentation) or, if the recipe has a validation split, validation.
 """
 
 import json
@@ -11,17 +12,21 @@ from keras_dropblock import cli
 from keras_dropblock.cli import trained
 
 _SPLIT = flags.DEFINE_enum(
-    "split", "test", ["test", "train"], "Which images to score."
+    "split", "test", ["test", "train", "validation"], "Split to evaluate."
 )
 
 
 def evaluate():
-    from keras_dropblock import fitting
+    from keras_dropblock.training import trainer
 
-    model, recipe, _ = trained.load()
-    scores = fitting.evaluate_model(model, recipe, _SPLIT.value)
+    model, recipe = trained.load()
+    scores = trainer.evaluate_model(model, recipe, _SPLIT.value)
     print(json.dumps(scores, indent=2))
 
 
 def main():
     cli.run(evaluate)
+
+
+if __name__ == "__main__":
+    cli.refuse(__spec__)

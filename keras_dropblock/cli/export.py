@@ -1,8 +1,8 @@
-"""keras-dropblock-export: a network of a run, or a published one, to a file.
+"""keras-dropblock-export: export the model of a run or a published model.
 
-Formats, each compared with the network before it is kept: `saved_model`, in
-the layout of TensorFlow Serving; `onnx`; `litert`; `litert_int8`, whose
-accuracy on test images is printed beside the network's own.
+Formats: `saved_model`, in the layout of TensorFlow Serving; `onnx`; `litert`;
+`litert_int8`. An export is kept only if its outputs equal the model's. For
+`litert_int8`, the main metric on test images is compared and printed.
 """
 
 from absl import flags
@@ -13,83 +13,81 @@ from keras_dropblock.cli import trained
 _OUT = flags.DEFINE_string(
     "out",
     None,
-    "Folder of the model, such as saved_models/NAME. SavedModels go into "
-    "versions below it, other formats into files.",
+    "Folder of the model, such as saved_models/NAME. A SavedModel is written "
+    "to a new version below it, other formats to a file in it.",
     required=True,
 )
 _FORMAT = flags.DEFINE_enum(
     "format",
     "saved_model",
     ["saved_model", "onnx", "litert", "litert_int8"],
-    "What to write. onnx and litert need the extra of that name.",
+    "Format to write. onnx needs the extra `onnx`, litert and litert_int8 "
+    "need the extra `litert`.",
 )
 _MONTE_CARLO_SAMPLES = flags.DEFINE_integer(
     "monte_carlo_samples",
     0,
-    "For saved_model: passes of an endpoint that gives mean and variance with "
-    "DropBlock and dropout on; 0: no such endpoint.",
+    "For saved_model: forward passes of an endpoint that returns mean and "
+    "variance with DropBlock and dropout active. 0: no such endpoint.",
     lower_bound=0,
 )
 _CALIBRATION_IMAGES = flags.DEFINE_integer(
     "calibration_images",
     200,
-    "For litert_int8: training images that set the ranges of activations.",
+    "For litert_int8: number of training images that set the ranges of the "
+    "activations.",
     lower_bound=1,
 )
 _TEST_IMAGES = flags.DEFINE_integer(
     "test_images",
     2000,
-    "For litert_int8: test images to measure accuracy on, evenly spaced; all, "
-    "if there are fewer.",
+    "For litert_int8: number of test images to measure the metric on, evenly "
+    "spaced. All images if there are fewer.",
     lower_bound=1,
 )
-_MOST_LOST = flags.DEFINE_float(
-    "most_lost",
+_MAX_METRIC_DROP = flags.DEFINE_float(
+    "max_metric_drop",
     0.02,
-    "For litert_int8: fraction of the test images it may lose to be kept.",
+    "For litert_int8: largest allowed drop of the main metric, on the "
+    "metric's own scale, such as 0.02 of a fraction. A worse file is not "
+    "kept.",
     lower_bound=0.0,
     upper_bound=1.0,
 )
 
 
 def export():
-    from keras_dropblock import data, exporting, fitting
+    from keras_dropblock import exports
+    from keras_dropblock.training import trainer
 
-    model, recipe, labels = trained.load(
-        "float32"
-    )  # elsewhere few compute in 16 bits
-    normalise = data.Normalise(recipe.mean, recipe.std)
-    arguments = (model, _OUT.value, normalise)
-    shared = {"labels": labels, "recipe": recipe}
-    match _FORMAT.value:
-        case "saved_model":
-            path = exporting.export(
-                *arguments,
-                recipe.central_part,
-                monte_carlo_samples=_MONTE_CARLO_SAMPLES.value,
-                **shared,
-            )
-            print(f"SavedModel: {path}")
-        case "onnx":
-            print(f"ONNX: {exporting.export_onnx(*arguments, **shared)}")
-        case "litert":
-            print(f"LiteRT: {exporting.export_litert(*arguments, **shared)}")
-        case "litert_int8":
-            examples = fitting.Examples(recipe)
-            result = exporting.export_litert_int8(
-                *arguments,
-                examples.drawn(_CALIBRATION_IMAGES.value),
-                examples.test(_TEST_IMAGES.value),
-                most_lost=_MOST_LOST.value,
-                **shared,
-            )
-            print(
-                f"LiteRT, 8 bits: {result.path}\n"
-                f"accuracy {result.accuracy:.2%} of {result.images:,} test "
-                f"images, {result.float_accuracy:.2%} in float; the same class "
-                f"for {result.agreement:.2%}"
-            )
+    # Few runtimes compute in 16 bits, so export float32.
+    model, recipe = trained.load("float32")
+    shared = {"format": _FORMAT.value, "recipe": recipe.to_toml()}
+    if _FORMAT.value == "saved_model":
+        shared["monte_carlo_samples"] = _MONTE_CARLO_SAMPLES.value
+    if _FORMAT.value != "litert_int8":
+        print(f"Exported: {exports.export(model, _OUT.value, **shared)}")
+        return
+    examples = trainer.Examples(recipe)
+    result = exports.export(
+        model,
+        _OUT.value,
+        examples.drawn(_CALIBRATION_IMAGES.value),
+        examples.test(_TEST_IMAGES.value),
+        max_metric_drop=_MAX_METRIC_DROP.value,
+        **shared,
+    )
+    metric = recipe.task.metrics[0]
+    print(
+        f"Exported: {result.path}\n{metric.heading} of {result.images:,} test "
+        f"images: {metric.text(result.score)} in int8, "
+        f"{metric.text(result.float_score)} in float32"
+    )
 
 
 def main():
     cli.run(export)
+
+
+if __name__ == "__main__":
+    cli.refuse(__spec__)

@@ -1,30 +1,37 @@
-"""keras-dropblock-list: the papers' networks, their size and recipes."""
+"""keras-dropblock-list: list the papers' networks with sizes and recipes."""
+
+import pathlib
 
 from absl import flags
 
 from keras_dropblock import cli
 
 _RECIPES = flags.DEFINE_string(
-    "recipes", None, "Folder of recipes, for a column that names them."
-)
-_INTO = flags.DEFINE_string(
-    "into",
-    None,
-    "Markdown file whose part between <!-- networks --> and "
-    "<!-- /networks --> becomes the table. Else it is printed.",
+    "recipes", None, "Folder of recipes to list for each network."
 )
 
 
 def list_networks():
-    from keras_dropblock import files
-    from keras_dropblock.analysis import networks
+    print(table(_RECIPES.value), end="")
 
-    table = networks.table(_RECIPES.value)
-    if _INTO.value is None:
-        print(table, end="")
-    else:
-        files.write_between(_INTO.value, "networks", table)
+
+def table(folder=None):
+    """A Markdown table of the networks, with the recipes of a folder."""
+    from keras_dropblock.analysis import networks
+    from keras_dropblock.training.recipe import Recipe
+
+    recipes = None
+    if folder is not None:
+        recipes = {}
+        for path in sorted(pathlib.Path(folder).glob("*.toml")):
+            model = Recipe.from_toml(path).model
+            recipes.setdefault(model, []).append(path.stem)
+    return networks.table(recipes)
 
 
 def main():
     cli.run(list_networks)
+
+
+if __name__ == "__main__":
+    cli.refuse(__spec__)

@@ -1,19 +1,19 @@
-"""keras-dropblock-train: train by a recipe, or go on with a run.
+"""keras-dropblock-train: train the model of a recipe, or resume a run.
 
-SIGTERM and Ctrl-C stop the run after the step at hand, with a backup; a second
-one stops it at once.
+SIGTERM and Ctrl-C stop the run after the current step, with a checkpoint. A
+second signal stops it immediately.
 
-Several processes train together when each is started by the same command with
---coordinator, --processes and --process, or the environment variables
-KERAS_DROPBLOCK_COORDINATOR and so on, and strategy data_parallel. They stop
-together, on SIGTERM to any of them.
+To train one model in several processes, start the same command in each, with
+strategy data_parallel and --coordinator, --processes and --process, or the
+environment variables KERAS_DROPBLOCK_COORDINATOR, KERAS_DROPBLOCK_PROCESSES
+and KERAS_DROPBLOCK_PROCESS. SIGTERM to one process stops all.
 
-Exit codes: 0 done; 1 a wrong flag, or an error of the program itself; 2 a
-wrong recipe, data set or work directory; 3 the loss or the weights ceased to
-be finite; 4 a file could not be written or read, as on a full disk; 5 (or 134,
-where JAX itself ends the process) another process stopped; 130 stopped by
-Ctrl-C and 143 by SIGTERM. The last good backup outlives each of them. After 4,
-5, 130, 134 and 143 the same command goes on with the run.
+Exit codes: 0 finished; 1 a wrong flag, or a bug in the program; 2 a wrong
+recipe, data set or work directory; 3 the run diverged (NaN or infinity); 4 a
+file could not be written or read, for example on a full disk; 5 another
+process stopped (134 if JAX aborted this one); 130 stopped by Ctrl-C; 143
+stopped by SIGTERM. The last checkpoint is always kept. After 4, 5, 130, 134
+and 143, run the same command again to resume.
 """
 
 import os
@@ -24,11 +24,12 @@ from keras_dropblock import cli
 from keras_dropblock.cli.recipe import recipe
 from keras_dropblock.cli.workdir import WORKDIR
 
-_BACKUP_MINUTES = flags.DEFINE_float(
-    "backup_minutes",
+_CHECKPOINT_MINUTES = flags.DEFINE_float(
+    "checkpoint_minutes",
     10.0,
-    "Least time between backups within an epoch; 0 backs up every step. One "
-    "is made after every epoch too. It does not change the result.",
+    "Minimum minutes between checkpoints within an epoch; 0 saves one after "
+    "every step. A checkpoint is also saved after every epoch. The flag does "
+    "not change the result.",
     lower_bound=0.0,
 )
 flags.mark_flag_as_required(WORKDIR.name)
@@ -37,18 +38,17 @@ flags.mark_flag_as_required(WORKDIR.name)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     os.environ.get("KERAS_DROPBLOCK_COORDINATOR"),
-    "host:port of the first of several processes, as all reach it.",
+    "host:port of process 0. All processes must be able to reach it.",
 )
 _PROCESSES = flags.DEFINE_integer(
     "processes",
     os.environ.get("KERAS_DROPBLOCK_PROCESSES"),
-    "How many processes train together.",
+    "Number of processes that train together.",
 )
 _PROCESS = flags.DEFINE_integer(
     "process",
     os.environ.get("KERAS_DROPBLOCK_PROCESS"),
-    "Which of them this one is, from 0. It writes the work directory if it is "
-    "0.",
+    "Index of this process, from 0. Process 0 writes the work directory.",
 )
 
 
@@ -56,18 +56,21 @@ def train():
     given = [flag.value for flag in (_COORDINATOR, _PROCESSES, _PROCESS)]
     if given != [None] * 3:
         _join(*given)
-    from keras_dropblock import fitting
+    from keras_dropblock.training import trainer
 
-    fitting.fit(recipe(), WORKDIR.value, backup_minutes=_BACKUP_MINUTES.value)
+    trainer.fit(
+        recipe(), WORKDIR.value, checkpoint_minutes=_CHECKPOINT_MINUTES.value
+    )
 
 
 def _join(*given):
-    from keras_dropblock import processes
+    from keras_dropblock.training import processes
 
     if None in given:
         raise app.UsageError(
             "--coordinator, --processes and --process belong together: give "
-            f"all three, or none. Received: {', '.join(map(str, given))}."
+            "all three or none. Received: "
+            f"{', '.join(map(str, given))}."
         )
     try:
         processes.join(*given)
@@ -77,3 +80,7 @@ def _join(*given):
 
 def main():
     cli.run(train)
+
+
+if __name__ == "__main__":
+    cli.refuse(__spec__)

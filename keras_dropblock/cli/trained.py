@@ -1,4 +1,4 @@
-"""The flags of every command that works on a trained model."""
+"""The flags shared by the commands that use a trained model."""
 
 from absl import flags
 
@@ -7,31 +7,35 @@ from keras_dropblock.cli.workdir import WORKDIR
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A published model's name, or the folder or URL of its card; in place of "
-    "--workdir.",
+    "A source for keras_dropblock.load, instead of --workdir: the name of a "
+    "published model, or the folder or URL of its card.",
 )
 
 
 def load(dtype=None):
-    """(model, resolved recipe, class names) that the flags stand for.
+    """Load the model that the flags name.
 
     Args:
-        dtype: that the network of a work directory computes in; None: as in
-            its training. Published ones compute in float32.
+        dtype: Keras dtype policy for the model of a work directory. None:
+            that of its training. Published models always use float32.
+
+    Returns:
+        A tuple (model, recipe).
     """
-    from keras_dropblock import fitting, models
-    from keras_dropblock.workdir import WorkdirError
+    from keras_dropblock import hub
+    from keras_dropblock.errors import WeightsError, WorkdirError
+    from keras_dropblock.training import plan, trainer
 
     if (WORKDIR.value is None) == (_MODEL.value is None):
-        raise WorkdirError("Give --workdir or --model, one of the two.")
-    if _MODEL.value is None:
-        model, recipe, info = fitting.load_run(WORKDIR.value, dtype)
-        return model, recipe, tuple(info["class_names"])
-    model = models.load(_MODEL.value)
-    card = getattr(model, "card", None)
-    if card is None:
         raise WorkdirError(
-            f"{_MODEL.value} has no card: its data and preprocessing are not "
-            "known. Use a published model or a work directory."
+            "Exactly one of --workdir and --model must be given."
         )
-    return model, card.recipe, card.class_names
+    if _MODEL.value is None:
+        return trainer.load_run(WORKDIR.value, dtype)
+    model = hub.load(_MODEL.value)
+    if getattr(model, "card", None) is None:
+        raise WeightsError(
+            f"{_MODEL.value} has no card, so its data and preprocessing are "
+            "unknown. Use a published model or a work directory."
+        )
+    return model, plan.recipe_of(model.card)

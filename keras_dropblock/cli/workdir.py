@@ -1,10 +1,10 @@
-"""The flag of every command that works on a run."""
+"""The flag shared by the commands that use a run."""
 
 from absl import flags
 
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run, or of a sweep's runs. To train on the same one again "
-    "resumes.",
+    "Folder of the run, or of the runs of a sweep. Training again with the "
+    "same folder resumes.",
 )

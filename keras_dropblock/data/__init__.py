@@ -1,17 +1,26 @@
-"""Images for training: where they come from and how they are prepared."""
+"""Data sets of images, their preprocessing, and batches for training."""
 
-from keras_dropblock.data.batches import ArrayBatches
-from keras_dropblock.data.errors import DataError
+from keras_dropblock.data import sources
+from keras_dropblock.data.batches import ArrayBatches, Batches
+from keras_dropblock.data.dataset import ArrayDataset, Dataset
 from keras_dropblock.data.images import fit_to_size
-from keras_dropblock.data.normalise import Normalise
-from keras_dropblock.data.photographs import stream
-from keras_dropblock.data.sources import load
+from keras_dropblock.data.preprocessing import (
+    Preprocessing,
+    published_statistics,
+)
+from keras_dropblock.data.sources import Options, load
+from keras_dropblock.errors import DataError
 
 __all__ = [
     "ArrayBatches",
+    "ArrayDataset",
+    "Batches",
     "DataError",
-    "Normalise",
+    "Dataset",
+    "Options",
+    "Preprocessing",
     "fit_to_size",
     "load",
-    "stream",
+    "published_statistics",
+    "sources",
 ]

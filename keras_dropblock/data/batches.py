@@ -1,52 +1,53 @@
-"""Batches for `fit`: order and augmentation are functions of seed and epoch."""
+"""Batches for `fit`, whose order and augmentation depend on seed and epoch."""
 
 import keras
 import numpy as np
 
-from keras_dropblock.data import augment
+from keras_dropblock.data import augmentation
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of normalised images and one-hot labels, for any backend.
+    """Batches of normalized images and targets, for any backend.
 
-    In training the images are shuffled anew each epoch, the last partial
-    batch is left out (as in the Wide ResNet code, and so that batch
-    statistics and replicas see full batches) and each image is augmented by
-    itself. A batch is a function of (seed, epoch, index) alone: a resumed run
-    sees what the uninterrupted one would have seen. Otherwise the images come
-    in order, all of them.
+    In training, the images are shuffled before each epoch, and each image is
+    augmented independently. The last batch is left out if it is not full, as
+    in the Wide ResNet code, so that batch statistics and replicas always get
+    full batches. A batch depends only on (seed, epoch, index), so a resumed
+    run gets the same batches as an uninterrupted one. Without training, all
+    images come in order.
 
-    `fit` must be called with `shuffle=False`, and `epoch` set as each epoch
-    begins: see `callbacks.EpochOfData`. With `first_batch` set, before `fit`,
-    the batches before it are left out: the rest of an epoch.
+    Call `fit` with `shuffle=False`, and set `epoch` at the beginning of each
+    epoch: see `callbacks.EpochOfData`. To resume within an epoch, set
+    `first_batch` before `fit`. The batches before it are skipped.
 
-    A subclass says where the images are: `read`, and the array `labels` of
+    A subclass implements `read`, and has an array `labels` with the labels of
     all images in order.
 
     Args:
         count: number of images.
-        num_classes: width of the one-hot labels that come out.
         batch_size: images in a batch, over all replicas.
-        normalise: function from uint8 images to float32 ones.
+        preprocessing: `Preprocessing`, whose `normalize` is applied.
+        targets: function from an array of labels to the array that the loss
+            takes; for classification, one-hot rows.
         training: whether to shuffle, augment and drop the last partial batch.
-        augmentation: in training, arguments of `augment.draw`, by name.
-        seed: of order and augmentation, int >= 0.
-        share: in training, (part, parts): each batch is the part, from 0, of
-            so many equal ones of the batch that `share=(0, 1)` has. Only its
-            images are read.
+        augmentation: in training, dict of arguments for `augmentation.draw`.
+        seed: seed of order and augmentation, int >= 0.
+        share: in training, (part, parts) to read only a part of each batch.
+            The whole batch is divided into `parts` equal parts, and this
+            process reads the part with the index `part`, from 0.
 
     Raises:
-        ValueError: if there is less than one batch to train on, or the batch
-            cannot be shared.
+        ValueError: if there are fewer training images than `batch_size`, or
+            the batch cannot be divided into equal parts.
     """
 
     def __init__(
         self,
         count,
-        num_classes,
-        batch_size,
-        normalise,
         *,
+        batch_size,
+        preprocessing,
+        targets,
         training=False,
         augmentation=None,
         seed=0,
@@ -65,18 +66,19 @@ class Batches(keras.utils.PyDataset):
                 f"processes. Received: batch_size={batch_size}."
             )
         self.count = count
-        self.num_classes = num_classes
         self.batch_size = batch_size
-        self.normalise = normalise
+        self.normalize = preprocessing.normalize
+        self.targets = targets
         self.training = training
         self.augmentation = augmentation or {}
         if parts > 1 and self.augmentation.get("mixup"):
             raise ValueError(
-                "`mixup` mixes images of a whole batch, of which each process "
-                f"reads a part. Received: {parts} processes."
+                "`mixup` must be 0 with several processes: it mixes images of "
+                "a whole batch, and each process reads only a part of it. "
+                f"Received: {parts} processes."
             )
         self.seed = seed
-        # Of the places 0 to batch_size - 1, those that this process trains on.
+        # The positions in the batch that this process reads.
         size = batch_size // parts
         self.mine = slice(part * size, (part + 1) * size)
         self.epoch = 0
@@ -91,37 +93,39 @@ class Batches(keras.utils.PyDataset):
         return self.batch(self.first_batch + index)
 
     def batch(self, index):
-        """Batch `index` of this epoch: (images, one-hot labels)."""
+        """Batch `index` of this epoch: (images, targets)."""
         images, labels = self.read(index)
         drawn = self.draw(index, images.shape[1:3]) if self.training else {}
-        return augment.apply(
+        return augmentation.apply(
             drawn,
             images,
-            np.eye(self.num_classes, dtype="float32")[labels],
+            self.targets(labels),
             pad=self.augmentation.get("pad", 0),
-            normalise=self.normalise,
+            normalize=self.normalize,
         )
 
     def draw(self, index, size):
-        """What is random about batch `index` of this epoch.
+        """Random numbers for the augmentation of batch `index` of this epoch.
 
         Args:
-            index: of the batch.
+            index: index of the batch.
             size: (height, width) of the images.
         """
-        # From 1, since NumPy takes [seed, epoch, 0] for [seed, epoch], which
-        # is the seed of the order.
+        # index + 1, because for NumPy [seed, epoch, 0] is the same seed as
+        # [seed, epoch], which is used for the order.
         rng = np.random.default_rng([self.seed, self.epoch, index + 1])
-        drawn = augment.draw(rng, self.batch_size, *size, **self.augmentation)
+        drawn = augmentation.draw(
+            rng, self.batch_size, *size, **self.augmentation
+        )
         if self.mine == slice(0, self.batch_size):
             return drawn
-        return augment.part(drawn, self.mine)
+        return augmentation.part(drawn, self.mine)
 
     def read(self, index):
-        """The images of batch `index` of this epoch, and their labels.
+        """Images and labels of batch `index` of this epoch.
 
         Returns:
-            (uint8 array (batch, height, width, channels), int array (batch,)).
+            (uint8 array (batch, height, width, channels), labels (batch, ...)).
         """
         raise NotImplementedError
 
@@ -131,17 +135,12 @@ class ArrayBatches(Batches):
 
     Args:
         images: uint8 array (images, height, width, channels).
-        labels: int array (images,), from 0.
-        num_classes, batch_size, normalise: see `Batches`.
+        labels: array (images, ...).
         **arguments: see `Batches`.
     """
 
-    def __init__(
-        self, images, labels, num_classes, batch_size, normalise, **arguments
-    ):
-        super().__init__(
-            len(images), num_classes, batch_size, normalise, **arguments
-        )
+    def __init__(self, images, labels, **arguments):
+        super().__init__(len(images), **arguments)
         self.images = images
         self.labels = labels
         self._order = (None, None)  # epoch, permutation
@@ -151,7 +150,7 @@ class ArrayBatches(Batches):
         return self.images[chosen], self.labels[chosen]
 
     def chosen(self, index):
-        """Which images are in batch `index` of this epoch."""
+        """Indices of the images of batch `index` of this epoch."""
         here = slice(index * self.batch_size, (index + 1) * self.batch_size)
         if not self.training:
             return here
@@ -168,21 +167,22 @@ class ArrayBatches(Batches):
 
 
 class DeviceBatches(ArrayBatches):
-    """The same batches, from images that lie on a JAX device.
+    """Batches like those of `ArrayBatches`, prepared on a JAX device.
 
-    The images go to the device once, as bytes; for each batch its indices and
-    random numbers follow, and one compiled function gathers, crops,
-    normalises and mixes there, while the step before it still runs. Equal to
-    `ArrayBatches` but for the rounding of float32.
+    The images are copied to the device once, as bytes. For each batch, only
+    its indices and random numbers are copied. One compiled function gathers,
+    crops, normalizes and mixes on the device while the previous training step
+    is still running. The result is equal to that of `ArrayBatches` up to the
+    rounding of float32.
 
     Args:
-        As of `ArrayBatches`.
+        images, labels, **arguments: see `ArrayBatches`.
     """
 
-    def __init__(self, images, *arguments, **keywords):
+    def __init__(self, images, labels, **arguments):
         import jax
 
-        super().__init__(images, *arguments, **keywords)
+        super().__init__(images, labels, **arguments)
         self.images = jax.device_put(images)
         self._batch = jax.jit(self._on_device)
 
@@ -193,15 +193,14 @@ class DeviceBatches(ArrayBatches):
         drawn = {}
         if self.training:
             drawn = self.draw(index, self.images.shape[1:3])
-        return self._batch(self.images, self.labels[chosen], chosen, drawn)
+        targets = self.targets(self.labels[chosen])
+        return self._batch(self.images, targets, chosen, drawn)
 
-    def _on_device(self, images, labels, chosen, drawn):
-        import jax
-
-        return augment.apply(
+    def _on_device(self, images, targets, chosen, drawn):
+        return augmentation.apply(
             drawn,
             images[chosen],
-            jax.nn.one_hot(labels, self.num_classes),
+            targets,
             pad=self.augmentation.get("pad", 0),
-            normalise=self.normalise,
+            normalize=self.normalize,
         )

@@ -1,11 +1,11 @@
-"""What an image file says of itself, before anything of it is decoded."""
+"""Checks of an image file by its header, before it is decoded."""
 
-# 2^25 pixels, 33 million, are 100 MB as bytes and 400 MB while they are
+# 2^25 pixels (33 million) need 100 MB as bytes and 400 MB while the image is
 # resized.
 MAX_PIXELS = 2**25
-MAX_SIDE = 65_500  # pixels, libjpeg's own
-# Progressive JPEG files have some 10. Each scan is a pass over all pixels, so
-# a small file of many scans would be decoded for hours.
+MAX_SIDE = 65_500  # pixels, the limit of libjpeg
+# Progressive JPEG files have about 10 scans. Each scan is a pass over all
+# pixels, so decoding a small file with many scans could take hours.
 MAX_SCANS = 100
 
 OK = "ok"
@@ -22,9 +22,9 @@ def status(file):
         file: scalar string tensor, the content of a file.
 
     Returns:
-        Scalar string tensor: `OK`, `EMPTY`, `UNKNOWN`, or `TOO_LARGE` for
-        more than `MAX_PIXELS` pixels or `MAX_SCANS` scans of a JPEG file, or
-        for a side above `MAX_SIDE`.
+        Scalar string tensor: `OK`, `EMPTY`, `UNKNOWN` or `TOO_LARGE`. An
+        image is too large if it has more than `MAX_PIXELS` pixels, a side
+        above `MAX_SIDE`, or as a JPEG file more than `MAX_SCANS` scans.
 
     Raises:
         tf.errors.InvalidArgumentError: for a JPEG file without a size.
@@ -33,7 +33,7 @@ def status(file):
 
     def by_size(size):
         size = tf.cast(size, tf.int64)
-        # A PNG's 2^31 and more come out negative.
+        # In a PNG file, a side of 2^31 or more is read as a negative number.
         fits = tf.reduce_all((size >= 0) & (size <= MAX_SIDE))
         fits &= tf.reduce_prod(size) <= MAX_PIXELS
         return tf.where(fits, OK, TOO_LARGE)
@@ -44,7 +44,8 @@ def status(file):
         return by_size(tf.io.decode_raw(size, tf.int32, little_endian=False))
 
     def of_jpeg():
-        # Within a scan 0xff is followed by 0; 0xff 0xda starts one.
+        # 0xff 0xda starts a scan. It cannot occur in the data of a scan,
+        # where 0xff is followed by 0 or a restart marker.
         content = tf.io.decode_raw(file, tf.uint8)
         starts = (content[:-1] == 0xFF) & (content[1:] == 0xDA)
         few = tf.math.count_nonzero(starts) <= MAX_SCANS

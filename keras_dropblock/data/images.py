@@ -1,9 +1,29 @@
-"""From an encoded photograph to the size of a network, with TensorFlow."""
+"""Decoding, cropping and resizing of images with TensorFlow."""
 
-# Of the part of a photograph that training sees: share of its area, and
-# width over height.
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_dropblock.data import headers
+
+# Ranges of the random crop in training: its fraction of the area of the
+# photograph, and its width divided by its height.
 AREA = (0.08, 1.0)
 ASPECT_RATIO = (3 / 4, 4 / 3)
+
+
+def tensorflow():
+    """Import TensorFlow for reading data.
+
+    GPUs are hidden from it if another backend needs them.
+    """
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")
+    return tf
 
 
 def decode(encoded, channels=3):
@@ -11,11 +31,11 @@ def decode(encoded, channels=3):
 
     Args:
         encoded: scalar string tensor, a JPEG, PNG, GIF or BMP file.
-        channels: 3, or 1 for the grey levels of a JPEG or PNG file.
+        channels: 3, or 1 for the gray levels of a JPEG or PNG file.
 
     Returns:
-        uint8 tensor (height, width, channels). Grey levels and CMYK become
-        RGB, transparency is left out, of a GIF the first picture is taken.
+        uint8 tensor (height, width, channels). Gray levels and CMYK become
+        RGB. Transparency is ignored. Only the first frame of a GIF is used.
     """
     import tensorflow as tf
 
@@ -24,50 +44,53 @@ def decode(encoded, channels=3):
     )
 
 
-def fit_to_size(image, size, central_part=1.0):
-    """Resize the largest central part of an image that has the wanted shape.
+def fit_to_size(image, size, crop_fraction=1.0, interpolation="bilinear"):
+    """Crop the center of an image to the aspect ratio of `size`, and resize.
 
     Args:
         image: uint8 TensorFlow tensor (height, width, channels), of any size.
         size: (height, width) in pixels.
-        central_part: share of that part's sides that is taken, in (0, 1].
-            ImageNet's usual test crop, 224 of 256 pixels, is 0.875.
+        crop_fraction: side of the crop, as a fraction of the side of the
+            largest possible central crop, in (0, 1]. The usual test crop of
+            ImageNet, 224 of 256 pixels, is 0.875.
+        interpolation: a method of `tf.image.resize`.
 
     Returns:
-        uint8 tensor (*size, channels), antialiased; the image itself where it
-        has that size and all of it is taken.
+        uint8 tensor (*size, channels), resized with antialiasing. An image
+        that already has this size is unchanged if `crop_fraction` is 1.
     """
     import tensorflow as tf
 
     height, width = tf.shape(image)[0], tf.shape(image)[1]
 
     def central(length):
-        part = tf.round(tf.cast(length, tf.float32) * central_part)
+        part = tf.round(tf.cast(length, tf.float32) * crop_fraction)
         return tf.maximum(tf.cast(part, tf.int32), 1)
 
-    # The larger of the two that fits: all of the height, or all of the width.
+    # The largest crop has the full height or the full width of the image.
     part_height = central(tf.minimum(height, width * size[0] // size[1]))
     part_width = central(tf.minimum(width, height * size[1] // size[0]))
     top, left = (height - part_height) // 2, (width - part_width) // 2
     image = image[top : top + part_height, left : left + part_width]
-    return resize(image, size)
+    return resize(image, size, interpolation)
 
 
 def resized_crop_flip(encoded, size, seed):
-    """Resize a random part of a photograph, and mirror half of them.
+    """Crop a random part of a photograph, resize it, and flip it randomly.
 
     The part has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3,
-    both drawn uniformly; a photograph too narrow for any such part, of one
-    pixel say, is taken whole. Torch's RandomResizedCrop draws the logarithm
-    of the aspect ratio instead.
+    both drawn uniformly. If the photograph is too narrow for such a part, the
+    whole photograph is used. Torch's RandomResizedCrop draws the logarithm of
+    the aspect ratio uniformly instead. The flip, left to right, has a
+    probability of 1/2.
 
     Args:
         encoded: scalar string tensor, an image file.
         size: (height, width) in pixels.
-        seed: two integers; the same give the same part.
+        seed: two integers. The same seed gives the same part and flip.
 
     Returns:
-        uint8 tensor (*size, 3), antialiased.
+        uint8 tensor (*size, 3), resized with antialiasing.
 
     Reference:
         Szegedy et al. 2015, "Going deeper with convolutions", section 6.
@@ -82,11 +105,11 @@ def resized_crop_flip(encoded, size, seed):
     return resize(image, size)
 
 
-def resize(image, size):
-    """Resize a uint8 image, antialiased, to a uint8 one."""
+def resize(image, size, interpolation="bilinear"):
+    """Resize a uint8 image to a uint8 image, with antialiasing."""
     import tensorflow as tf
 
-    image = tf.image.resize(image, size, antialias=True)
+    image = tf.image.resize(image, size, interpolation, antialias=True)
     return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
 
 
@@ -96,7 +119,7 @@ def _random_part(encoded, seed):
     def window(shape):
         begin, part, _ = tf.image.stateless_sample_distorted_bounding_box(
             shape,
-            tf.zeros((1, 0, 4)),  # no box: of the whole image
+            tf.zeros((1, 0, 4)),  # no bounding box: use the whole image
             seed,
             min_object_covered=0.0,
             aspect_ratio_range=ASPECT_RATIO,
@@ -106,7 +129,7 @@ def _random_part(encoded, seed):
         )
         return begin, part
 
-    def of_jpeg():  # decodes no more than the part
+    def of_jpeg():  # decodes only the part
         shape = tf.image.extract_jpeg_shape(encoded)
         (top, left, _), (height, width, _) = map(tf.unstack, window(shape))
         return tf.image.decode_and_crop_jpeg(
@@ -121,3 +144,86 @@ def _random_part(encoded, seed):
     image = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_others)
     image.set_shape((None, None, 3))
     return image
+
+
+def read_all(images, preprocessing, first=0):
+    """Read image files or arrays, and crop and resize them into one array.
+
+    Args:
+        images: list or array of images. Each is the path of a JPEG or PNG
+            file of at most 2^25 pixels, or a uint8 array (height, width,
+            channels).
+        preprocessing: `Preprocessing`, whose `fit` is applied.
+        first: index of the first image, for error messages.
+
+    Returns:
+        uint8 array (images, *preprocessing.image_shape).
+
+    Raises:
+        ValueError: for an image that cannot be read, or that has the wrong
+            number of channels.
+        ImportError: if an image must be read or resized, and TensorFlow is
+            not installed.
+    """
+    shape = preprocessing.image_shape
+    pixels = [np.zeros((0, *shape), "uint8")]
+    for i, image in enumerate(images, first):
+        image = _as_array(image, i, shape[-1])
+        if image.shape != shape or preprocessing.crop_fraction != 1.0:
+            tf = _tensorflow("Images that do not have the network's size")
+            image = preprocessing.fit(tf.constant(image)).numpy()
+        pixels.append(image[None])
+    return np.concatenate(pixels)
+
+
+def _as_array(image, index, channels):
+    """Convert a path or an array to a uint8 array."""
+    if isinstance(image, str | os.PathLike):
+        return _read(pathlib.Path(image), channels)
+    if (
+        getattr(image, "dtype", None) != np.uint8
+        or image.ndim != 3
+        or image.shape[-1] != channels
+        or 0 in image.shape
+    ):
+        raise ValueError(
+            "Each of `images` must be a path or a uint8 array (height, width, "
+            f"{channels}). Received at {index}: "
+            f"{getattr(image, 'dtype', type(image).__name__)} "
+            f"{getattr(image, 'shape', '')}."
+        )
+    return np.asarray(image)
+
+
+def _read(path, channels):
+    encoded = path.read_bytes()
+    tf = _tensorflow("Image files")
+    try:
+        status = headers.status(encoded).numpy().decode()
+        if status == headers.OK:
+            return decode(encoded, channels).numpy()
+    except (tf.errors.OpError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be decoded: {str(error).splitlines()[0]}"
+        ) from error
+    if status == headers.TOO_LARGE:
+        raise ValueError(
+            f"{path} must have at most {headers.MAX_PIXELS:,} pixels, sides "
+            f"of at most {headers.MAX_SIDE:,} pixels and, as a JPEG file, at "
+            f"most {headers.MAX_SCANS} scans. It exceeds one of these limits."
+        )
+    raise ValueError(
+        f"{path} must be a complete JPEG or PNG file. It is {status}, "
+        f"{len(encoded):,} bytes."
+    )
+
+
+def _tensorflow(what):
+    try:
+        return tensorflow()
+    except ImportError as error:
+        raise ImportError(
+            f"{what} are read and resized with TensorFlow on every backend. "
+            "Run: pip install tensorflow-cpu, or pass uint8 arrays that have "
+            "the network's size."
+        ) from error

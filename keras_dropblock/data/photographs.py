@@ -1,114 +1,128 @@
-"""Photographs of all sizes, read from disk as they are needed: ImageNet."""
+"""Photographs of any size, read from disk when needed, such as ImageNet."""
 
-import dataclasses
 import functools
 
 import numpy as np
 
-from keras_dropblock.data import tfds
 from keras_dropblock.data.batches import Batches
+from keras_dropblock.data.dataset import Dataset
 from keras_dropblock.data.images import (
     decode,
     fit_to_size,
     resized_crop_flip,
+    tensorflow,
 )
-from keras_dropblock.data.normalise import IMAGENET
+from keras_dropblock.data.preprocessing import IMAGENET
 
-# Encoded images that are mixed in training, after the order of their files:
-# about 1 GB of ImageNet.
+# Size of the shuffle buffer in training: encoded images, about 1 GB for
+# ImageNet.
 _SHUFFLED = 10_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Photographs:
-    """Training and test images of a set too large for memory.
+class Photographs(Dataset):
+    """A data set that is too large for memory and stays on disk, encoded.
 
-    Has the methods of `sources.Splits`; the images stay on disk.
+    A subclass has `class_names`, `splits`, `size`, `labels` and `encoded`.
 
-    Attributes:
-        builder: a prepared builder of TensorFlow Datasets.
-        names: of the training and the test split, by "train" and "test".
-        image_size: side of the squares that come out, in pixels.
-        central_part: share of a test image's shorter side that is seen.
+    Args:
+        image_size: side of the square output images, in pixels.
+        crop_fraction: side of the central crop of a test image, as a fraction
+            of the image's shorter side.
     """
 
-    builder: object
-    names: dict[str, str]
-    image_size: int
-    central_part: float
+    def __init__(self, image_size, crop_fraction):
+        self.image_shape = (image_size, image_size, 3)
+        self.crop_fraction = crop_fraction
 
-    @property
-    def image_shape(self):
-        return (self.image_size, self.image_size, 3)
+    def statistics(self):
+        """ImageNet's statistics, to save a pass over all photographs."""
+        return IMAGENET
 
-    @property
-    def class_names(self):
-        return tuple(self.builder.info.features["label"].names)
+    def batches(self, split, batch_size, preprocessing, targets, **arguments):
+        return PhotographBatches(
+            self,
+            split,
+            batch_size=batch_size,
+            preprocessing=preprocessing,
+            targets=targets,
+            **arguments,
+        )
+
+    def encoded(self, split, seed):
+        """Encoded images of a split, as a `tf.data.Dataset`.
+
+        Args:
+            split: one of `splits`.
+            seed: int, seed that shuffles the order of the files; None: the
+                original order.
+
+        Returns:
+            Dataset of (encoded image, label), both scalar tensors.
+        """
+        raise NotImplementedError
+
+
+class TFDSPhotographs(Photographs):
+    """Photographs from TensorFlow Datasets.
+
+    Args:
+        builder: a prepared builder.
+        names: dict from each split to its name or slice in TFDS.
+        image_size, crop_fraction: see `Photographs`.
+    """
+
+    def __init__(self, builder, names, image_size, crop_fraction):
+        super().__init__(image_size, crop_fraction)
+        self.builder = builder
+        self.names = names
+        self.splits = tuple(names)
+        self.class_names = tuple(builder.info.features["label"].names)
 
     def size(self, split):
         return self.builder.info.splits[self.names[split]].num_examples
 
-    def normalisation(self):
-        """ImageNet's: a pass over all photographs would tell little else."""
-        return IMAGENET
+    def labels(self, split):
+        """Labels of all images in order; reads the split once."""
+        labels = self.encoded(split, None).map(lambda image, label: label)
+        parts = list(labels.batch(1024).as_numpy_iterator())
+        return np.concatenate(parts).astype("int64")
 
-    def batches(self, split, batch_size, normalise, **arguments):
-        """`PhotographBatches` of a split, "train" or "test"."""
-        return PhotographBatches(
-            self, split, batch_size, normalise, **arguments
+    def encoded(self, split, seed):
+        import tensorflow_datasets
+
+        tf = tensorflow()
+        dataset = self.builder.as_dataset(
+            split=self.names[split],
+            shuffle_files=seed is not None,
+            decoders={"image": tensorflow_datasets.decode.SkipDecoding()},
+            read_config=tensorflow_datasets.ReadConfig(shuffle_seed=seed),
         )
-
-
-def stream(
-    dataset, *, data_dir, train_split, test_split, image_size, central_part
-):
-    """Open a set of photographs without reading it.
-
-    Args:
-        dataset: name of an image classification set of TensorFlow Datasets,
-            such as `"imagenet2012"`, whose images are encoded on disk.
-        data_dir: folder of TensorFlow Datasets; None: its own default.
-        train_split, test_split: ImageNet's are train and validation.
-        image_size: side of the squares that come out, in pixels.
-        central_part: see `Photographs`.
-
-    Returns:
-        `Photographs`.
-
-    Raises:
-        DataError: as `sources.load`.
-    """
-    names = {"train": train_split, "test": test_split}
-    builder = tfds.open_builder(dataset, data_dir, names)
-    return Photographs(builder, names, image_size, central_part)
+        return dataset.map(
+            lambda example: (example["image"], example["label"]),
+            tf.data.AUTOTUNE,
+        )
 
 
 class PhotographBatches(Batches):
-    """Batches of photographs, decoded and cropped as they are read.
+    """Batches of photographs, decoded and cropped when they are read.
 
-    In training each is a random part resized to a square, half of them
-    mirrored; in the test the central square. The order of an epoch is that of
-    its files, shuffled, and then of a buffer of 10,000 images, both by seed
-    and epoch. A batch out of turn is found by skipping: exact, but slow if
-    it is not the first that is asked for.
+    In training, each image is a random part of a photograph, resized to a
+    square and flipped with a probability of 1/2. Otherwise it is the central
+    square. In each epoch, the files are shuffled, and then a buffer of 10,000
+    images is shuffled; both depend on seed and epoch only. Batches should be
+    read in order. For any other batch, all images before it are skipped,
+    which gives the same result but is slow.
 
     Args:
         photographs: `Photographs`.
-        split: "train" or "test".
-        batch_size, normalise: see `Batches`.
+        split: one of its splits.
         **arguments: see `Batches`.
     """
 
-    def __init__(self, photographs, split, batch_size, normalise, **arguments):
-        super().__init__(
-            photographs.size(split),
-            len(photographs.class_names),
-            batch_size,
-            normalise,
-            **arguments,
-        )
+    def __init__(self, photographs, split, **arguments):
+        super().__init__(photographs.size(split), **arguments)
         self._photographs = photographs
-        self._split = photographs.names[split]
+        self._split = split
         self._next = None  # (epoch, index) that the iterator gives next
         self._iterator = None
 
@@ -120,60 +134,38 @@ class PhotographBatches(Batches):
 
     @functools.cached_property
     def labels(self):
-        """Labels of all images in order; reads the split once."""
-        tf = tfds.tensorflow()
-        dataset = self._photographs.builder.as_dataset(
-            split=self._split, decoders=_encoded()
-        ).map(lambda example: example["label"], tf.data.AUTOTUNE)
-        parts = list(dataset.batch(1024).as_numpy_iterator())
-        return np.concatenate(parts).astype("int64")
+        return self._photographs.labels(self._split)
 
     def _dataset(self, first):
-        """Batches of this epoch from the batch `first` on."""
-        tf = tfds.tensorflow()
-        # Of seed and epoch, two numbers of 31 bits.
+        """Batches of this epoch, starting with batch `first`."""
+        tf = tensorflow()
+        # Two seeds of 31 bits, which depend on seed and epoch.
         seeds = np.random.default_rng([self.seed, self.epoch]).integers(
             2**31, size=2
         )
         dataset = self._encoded_images(seeds)
         dataset = dataset.enumerate().skip(first * self.batch_size)
         dataset = dataset.map(
-            lambda i, example: self._decoded(i, example, seeds[1]),
+            lambda i, example: self._decoded(i, *example, seeds[1]),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         batches = dataset.batch(self.batch_size, drop_remainder=self.training)
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _encoded_images(self, seeds):
-        import tensorflow_datasets
-
-        dataset = self._photographs.builder.as_dataset(
-            split=self._split,
-            shuffle_files=self.training,
-            decoders=_encoded(),
-            read_config=tensorflow_datasets.ReadConfig(
-                shuffle_seed=int(seeds[0]) if self.training else None
-            ),
-        )
         if not self.training:
-            return dataset
+            return self._photographs.encoded(self._split, None)
+        dataset = self._photographs.encoded(self._split, int(seeds[0]))
         return dataset.shuffle(
             min(self.count, _SHUFFLED),
             seed=int(seeds[1]),
             reshuffle_each_iteration=False,
         )
 
-    def _decoded(self, i, example, seed):
+    def _decoded(self, i, encoded, label, seed):
         size = self._photographs.image_shape[:2]
-        encoded, label = example["image"], example["label"]
         if self.training:
             return resized_crop_flip(encoded, size, (seed, i)), label
         return fit_to_size(
-            decode(encoded), size, self._photographs.central_part
+            decode(encoded), size, self._photographs.crop_fraction
         ), label
-
-
-def _encoded():
-    import tensorflow_datasets
-
-    return {"image": tensorflow_datasets.decode.SkipDecoding()}

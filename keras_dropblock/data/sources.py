@@ -1,107 +1,172 @@
-"""Where images come from: built-in digits, TensorFlow Datasets, .npz files."""
+"""Sources of images: digits, .npz files, folders, TensorFlow Datasets."""
 
 import dataclasses
+import pathlib
 import zipfile
 
 import numpy as np
 
-from keras_dropblock.data import tfds
-from keras_dropblock.data.batches import ArrayBatches, DeviceBatches
-from keras_dropblock.data.errors import DataError
-from keras_dropblock.data.normalise import channel_statistics
+from keras_dropblock.data import folders, tfds
+from keras_dropblock.data.dataset import ArrayDataset
+from keras_dropblock.data.photographs import TFDSPhotographs
+from keras_dropblock.errors import DataError
+
+FOLDER = "folder:"
 
 
 @dataclasses.dataclass(frozen=True)
-class Splits:
-    """Training and test images of one data set.
-
-    Attributes:
-        x_train, x_test: uint8 (images, height, width, channels).
-        y_train, y_test: int64 (images,), from 0.
-        class_names: one name for each class, in the order of the labels.
-    """
-
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    class_names: tuple[str, ...]
-
-    @property
-    def image_shape(self):
-        return self.x_train.shape[1:]
-
-    def size(self, split):
-        """Number of images in "train" or "test"."""
-        return len(getattr(self, f"x_{split}"))
-
-    def normalisation(self):
-        """(mean, std) of the training images, each one number a channel."""
-        return channel_statistics(self.x_train)
-
-    def batches(
-        self, split, batch_size, normalise, *, on_device=False, **arguments
-    ):
-        """Batches of a split, "train" or "test".
-
-        Args:
-            on_device: whether the images shall lie on a JAX device.
-            Others as of `ArrayBatches`.
-        """
-        kind = DeviceBatches if on_device else ArrayBatches
-        return kind(
-            getattr(self, f"x_{split}"),
-            getattr(self, f"y_{split}"),
-            len(self.class_names),
-            batch_size,
-            normalise,
-            **arguments,
-        )
-
-
-def load(
-    dataset,
-    *,
-    data_dir=None,
-    train_split="train",
-    test_split="test",
-    image_size=None,
-):
-    """Load a data set into memory.
+class Options:
+    """Options for reading a data set. Each source uses some of them.
 
     Args:
-        dataset: `"digits"` for the handwritten digits that scikit-learn
-            ships, a path that ends in `.npz`, or the name of any image
-            classification set of TensorFlow Datasets, such as `"cifar10"`.
-        data_dir: folder of TensorFlow Datasets; None: its own default.
-        train_split, test_split: splits of TensorFlow Datasets, such as
-            `"train+extra"`.
+        data_dir: folder of TensorFlow Datasets; None: its default.
+        train_split, test_split: names or slices of TensorFlow Datasets, such
+            as `"train+extra"`. For a folder of images without a test folder,
+            `test_split` is a fraction of the training images.
+        validation_split: fraction of the training images to hold out, or a
+            slice of TensorFlow Datasets; None: no validation split.
         image_size: side in pixels to which the central square of each image
-            is resized, for sets of TensorFlow Datasets; None: as they are,
-            which needs images of one size.
+            is resized; None: images are not resized and must all have the
+            same size.
+        skip_broken: whether to skip and count files of a folder that cannot
+            be decoded, instead of raising an error.
+        streamed: whether images stay on disk until they are needed.
+        crop_fraction: for streamed test images, side of the central crop as a
+            fraction of the shorter side.
+    """
+
+    data_dir: str | None = None
+    train_split: str = "train"
+    test_split: str | float = "test"
+    validation_split: str | float | None = None
+    image_size: int | None = None
+    skip_broken: bool = False
+    streamed: bool = False
+    crop_fraction: float = 1.0
+
+
+def load(source, options=None, **changes):
+    """Open a data set.
+
+    Args:
+        source: `"digits"` for the handwritten digits that scikit-learn
+            ships, a path that ends in `.npz`, `"folder:PATH"` for a folder of
+            images (see `folders.load`), or the name of any image
+            classification set of TensorFlow Datasets, such as `"cifar10"`.
+        options: `Options`, or None for the defaults.
+        **changes: single options that replace those of `options`.
 
     Returns:
-        `Splits`.
+        `Dataset`.
 
     Raises:
-        DataError: if the data are absent and cannot be fetched, or are no
-            images with labels.
+        DataError: if the data are missing and cannot be downloaded, are not
+            images with labels, or an option does not apply to this source.
     """
-    if dataset == "digits" or dataset.endswith(".npz"):
-        if (train_split, test_split, image_size) != ("train", "test", None):
+    options = dataclasses.replace(options or Options(), **changes)
+    if source.startswith(FOLDER):
+        _refuse(source, options, "data_dir", "train_split")
+        return folders.load(source.removeprefix(FOLDER), options)
+    if options.skip_broken:
+        raise DataError(
+            "`skip_broken` must be false, unless the data set is a folder of "
+            f"images (dataset = '{FOLDER}PATH'). Received: dataset={source!r}."
+        )
+    if source == "digits" or source.endswith(".npz"):
+        if options.streamed:
             raise DataError(
-                "`train_split`, `test_split` and `image_size` are for "
-                f"TensorFlow Datasets. Received them with dataset={dataset!r}."
+                "`augmentation` must not be resized_crop_flip for this data "
+                "set: it reads photographs from a folder or from TensorFlow "
+                f"Datasets. Received: dataset={source!r}."
             )
-        return _digits() if dataset == "digits" else _npz(dataset)
-    names = {"train": train_split, "test": test_split}
-    return Splits(*tfds.load(dataset, data_dir, names, image_size))
+        _refuse(
+            source,
+            options,
+            "data_dir",
+            "train_split",
+            "test_split",
+            "image_size",
+        )
+        dataset = _digits() if source == "digits" else _npz(source)
+        return _with_validation(dataset, options.validation_split)
+    return _tfds(source, options)
+
+
+def has_validation_folder(source):
+    """Whether a source is a folder of images that contains `validation`."""
+    root = pathlib.Path(source.removeprefix(FOLDER))
+    return source.startswith(FOLDER) and any(
+        (root / name).is_dir() for name in folders.SPLITS["validation"]
+    )
+
+
+def _refuse(source, options, *names):
+    """Raise DataError if one of the named options is set."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name in names and value != field.default:
+            raise DataError(
+                f"`{field.name}` does not apply to dataset={source!r}, only "
+                "to data sets of TensorFlow Datasets. Received: "
+                f"{field.name}={value!r}."
+            )
+
+
+def _with_validation(dataset, split):
+    if isinstance(split, str):
+        raise DataError(
+            "`validation_split` must be a fraction of the training images. "
+            "Only TensorFlow Datasets has slices. Received: "
+            f"validation_split={split!r}."
+        )
+    return dataset if split is None else dataset.hold_out(split)
+
+
+def _check_held_out(validation_split, train_split):
+    """Raise DataError if a split is used whole for both."""
+    whole = {part.strip() for part in train_split.split("+")}
+    for part in validation_split.split("+"):
+        name = part.strip().partition("[")[0]
+        if name in whole:
+            raise DataError(
+                "`validation_split` must not overlap `train_split`. Received: "
+                f"train_split={train_split!r}, validation_split="
+                f"{validation_split!r}. Did you mean train_split = "
+                f"'{name}[:90%]' and validation_split = '{name}[90%:]'?"
+            )
+
+
+def _tfds(source, options):
+    split = options.validation_split
+    if isinstance(options.test_split, float):
+        raise DataError(
+            "`test_split` must name a split of TensorFlow Datasets. Only for "
+            "a folder of images may it be a fraction. Received: "
+            f"test_split={options.test_split}."
+        )
+    names = {"train": options.train_split, "test": options.test_split}
+    if isinstance(split, str):
+        _check_held_out(split, options.train_split)
+        names["validation"] = split
+    if not options.streamed:
+        dataset = tfds.load(source, options.data_dir, names, options.image_size)
+        return dataset.hold_out(split) if isinstance(split, float) else dataset
+    if isinstance(split, float):
+        raise DataError(
+            "`validation_split` must be a slice if images are read from disk: "
+            "set train_split = 'train[:90%]' and validation_split = "
+            f"'train[90%:]'. Received: validation_split={split}."
+        )
+    builder = tfds.open_builder(source, options.data_dir, names)
+    return TFDSPhotographs(
+        builder, names, options.image_size, options.crop_fraction
+    )
 
 
 def _digits():
-    """1,797 real digits of 8 x 8 pixels, each pixel made 4 x 4.
+    """1,797 real digits of 8 x 8 pixels, enlarged to 32 x 32.
 
-    The split is fixed and stratified: 1,437 for training, 360 for the test.
+    The split is fixed and stratified: 1,437 training and 360 test images.
     """
     try:
         from sklearn.datasets import load_digits
@@ -112,13 +177,15 @@ def _digits():
             "installed. Run: pip install scikit-learn"
         ) from error
     images, labels = load_digits(return_X_y=True)
-    images = images.reshape(-1, 8, 8, 1) * (255 / 16)  # 17 grey levels
+    images = images.reshape(-1, 8, 8, 1) * (255 / 16)  # 17 gray levels
     images = images.round().astype("uint8").repeat(4, 1).repeat(4, 2)
     x_train, x_test, y_train, y_test = train_test_split(
         images, labels, test_size=360, random_state=0, stratify=labels
     )
-    names = tuple(str(digit) for digit in range(10))
-    return Splits(x_train, y_train, x_test, y_test, names)
+    return ArrayDataset(
+        {"train": (x_train, y_train), "test": (x_test, y_test)},
+        tuple(str(digit) for digit in range(10)),
+    )
 
 
 def _npz(path):
@@ -136,6 +203,7 @@ def _npz(path):
         if isinstance(error, DataError):
             raise
         raise DataError(f"Cannot read `dataset` {path}: {error}") from error
+    splits = {}
     for name in ("train", "test"):
         x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
         x = x[..., None] if x.ndim == 3 else x
@@ -145,26 +213,16 @@ def _npz(path):
                 f"{path}: `x_{name}` must be uint8 (images, height, width, "
                 f"channels). Received: {x.dtype} {x.shape}."
             )
-        if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+        if y.shape[:1] != x.shape[:1]:
             raise DataError(
-                f"{path}: `y_{name}` must hold one whole number for each of "
-                f"the {len(x)} images (not one-hot rows). Received: {y.dtype} "
-                f"{y.shape}."
+                f"{path}: `y_{name}` must hold one label for each of the "
+                f"{len(x)} images. Received: {y.dtype} {y.shape}."
             )
-        arrays[f"x_{name}"], arrays[f"y_{name}"] = x, y.astype("int64")
-    x_train, y_train, x_test, y_test = (arrays[key] for key in keys)
-    classes = int(y_train.max(initial=-1)) + 1
-    labels = np.concatenate([y_train, y_test, [0]])
-    if x_train.shape[1:] != x_test.shape[1:]:
+        splits[name] = (x, y.astype("int64") if y.dtype.kind in "iu" else y)
+    shapes = [splits[name][0].shape[1:] for name in ("train", "test")]
+    if shapes[0] != shapes[1]:
         raise DataError(
-            f"{path}: training and test images must have one shape. Received: "
-            f"{x_train.shape[1:]} and {x_test.shape[1:]}."
+            f"{path}: training and test images must have the same shape. "
+            f"Received: {shapes[0]} and {shapes[1]}."
         )
-    if labels.min() < 0 or labels.max() >= max(classes, 1):
-        raise DataError(
-            f"{path}: labels must start from 0, and those of the test occur "
-            f"in training. Received: {labels.min()} to {labels.max()}, of "
-            f"{classes} classes in training."
-        )
-    names = tuple(str(i) for i in range(classes))
-    return Splits(x_train, y_train, x_test, y_test, names)
+    return ArrayDataset(splits)

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets: any image classification set, without a long wait."""
+"""Image classification data sets of TensorFlow Datasets (TFDS)."""
 
 import queue
 import threading
@@ -7,43 +7,50 @@ import urllib.request
 
 import numpy as np
 
-from keras_dropblock.data.errors import DataError
-from keras_dropblock.data.images import fit_to_size
+from keras_dropblock.data.dataset import ArrayDataset
+from keras_dropblock.data.images import fit_to_size, tensorflow
+from keras_dropblock.errors import DataError
 
 
 def load(name, data_dir, names, image_size):
-    """Read an image classification set by name: see `sources.load`.
+    """Read an image classification data set into memory: see `sources.load`.
 
     Args:
         name, data_dir, names: see `open_builder`.
         image_size: see `sources.load`.
 
     Returns:
-        (x_train, y_train, x_test, y_test, class names).
+        `ArrayDataset`.
     """
     builder = open_builder(name, data_dir, names)
     features = builder.info.features
     if image_size is None and None in features["image"].shape:
         raise DataError(
-            f"The images of {name!r} differ in size. Set image_size, the side "
-            "in pixels to which their central squares are resized."
+            f"The images of {name!r} differ in size. Set image_size: the "
+            "central square of each image is then resized to that side in "
+            "pixels."
         )
-    x_train, y_train = _read(builder, names["train"], image_size)
-    x_test, y_test = _read(builder, names["test"], image_size)
-    return x_train, y_train, x_test, y_test, tuple(features["label"].names)
+    arrays = {
+        split: _read(builder, part, image_size) for split, part in names.items()
+    }
+    return ArrayDataset(arrays, tuple(features["label"].names))
 
 
 def open_builder(name, data_dir, names):
-    """The builder of an image classification set, its data on disk.
+    """Open an image classification data set; download it if necessary.
 
     Args:
-        name: of TensorFlow Datasets.
-        data_dir: its folder; None: its own default.
-        names: the splits that are wanted, by "train" and "test".
+        name: name of the data set in TensorFlow Datasets.
+        data_dir: folder of TensorFlow Datasets; None: its default.
+        names: dict from "train", "test" and "validation" to the name or slice
+            of that split in TFDS.
+
+    Returns:
+        A prepared TFDS builder.
 
     Raises:
-        DataError: if the data are absent and cannot be fetched, are no images
-            with labels, or have no such splits.
+        DataError: if the data are missing and cannot be downloaded, are not
+            images with labels, or do not have these splits.
     """
     try:
         import tensorflow_datasets as tfds
@@ -53,22 +60,23 @@ def open_builder(name, data_dir, names):
             "installed. Run: pip install 'keras-dropblock[tensorflow]', or "
             "use digits or a .npz file."
         ) from error
-    tensorflow()  # before anything starts it
+    tensorflow()  # hides the GPUs before TFDS starts TensorFlow
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         first_line = str(error).splitlines()[0]
         raise DataError(
-            f"`dataset` must be digits, a .npz file or a name that TensorFlow "
-            f"Datasets knows. Received: dataset={name!r} ({first_line})"
+            f"`dataset` must be digits, a .npz file or the name of a data set "
+            f"in TensorFlow Datasets. Received: dataset={name!r} ({first_line})"
         ) from error
     if not is_prepared(builder):
         _download(builder, name)
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise DataError(
-            f"`dataset` {name!r} is no image classification set: it has "
-            f"{', '.join(features)} in place of image and label."
+            f"`dataset` {name!r} must be an image classification data set "
+            "with the features image and label. It has the features "
+            f"{', '.join(features)}."
         )
     for key, split in names.items():
         unknown = [
@@ -83,16 +91,6 @@ def open_builder(name, data_dir, names):
                 f"Received: {key}_split={split!r}."
             )
     return builder
-
-
-def tensorflow():
-    """TensorFlow for reading data, its hands off another backend's GPUs."""
-    import keras
-    import tensorflow as tf
-
-    if keras.backend.backend() != "tensorflow":
-        tf.config.set_visible_devices([], "GPU")
-    return tf
 
 
 def is_prepared(builder):
@@ -120,21 +118,22 @@ def _read(builder, split, image_size):
 
 
 def _download(builder, name):
-    """Fetch the data, but only once its servers have answered.
+    """Download the data if one of its servers answers.
 
-    TensorFlow Datasets alone retries for minutes where there is no network.
+    Without this check, TensorFlow Datasets retries for minutes if there is no
+    network.
     """
     urls = sorted(builder.url_infos)
     if urls and not any(_answers(urls)):
         raise DataError(
             f"`dataset` {name!r} is not prepared in {builder.data_path}, and "
             f"none of its servers answered: {', '.join(urls[:3])}. Prepare it "
-            "there on a machine with a network (tfds build), or set data_dir "
-            "to the folder that holds it, or use digits or a .npz file."
+            "there with a network connection (tfds build), or set data_dir to "
+            "the folder that contains it, or use digits or a .npz file."
         )
     try:
         builder.download_and_prepare()
-    except Exception as error:  # many kinds, by data set and by TFDS version
+    except Exception as error:  # the type depends on the data set and on TFDS
         raise DataError(
             f"`dataset` {name!r} is not prepared in {builder.data_path}, and "
             f"its download failed: {error}"
@@ -142,7 +141,11 @@ def _download(builder, name):
 
 
 def _answers(urls, seconds=5):
-    """Which of the first URLs answer within some seconds, asked at once."""
+    """Ask the first three URLs in parallel whether they answer in time.
+
+    Returns:
+        A list of booleans, which may be shorter if a server does not react.
+    """
     answers = queue.SimpleQueue()
 
     def ask(url):
@@ -151,13 +154,14 @@ def _answers(urls, seconds=5):
             urllib.request.urlopen(request, timeout=seconds).close()
             answers.put(True)
         except urllib.error.HTTPError:
-            answers.put(True)  # an answer all the same
+            answers.put(True)  # an HTTP error is also an answer
         except (OSError, ValueError):
             answers.put(False)
 
     asked = urls[:3]
     for url in asked:
-        # Daemons: a name server that hangs does not hold the program.
+        # Daemon threads, so that a hanging name server cannot keep the
+        # program from exiting.
         threading.Thread(target=ask, args=(url,), daemon=True).start()
     results = []
     for _ in asked:

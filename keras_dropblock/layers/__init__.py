@@ -1,10 +1,5 @@
-"""Layers: DropBlock, and the residual blocks that networks are made of."""
+"""DropBlock and dropout layers, and the residual blocks of the networks."""
 
-from keras_dropblock.layers.at_inference import (
-    dropblock_at_inference,
-    dropblock_layers,
-    dropping_as_trained,
-)
 from keras_dropblock.layers.dropblock import (
     DropBlock1D,
     DropBlock2D,
@@ -14,6 +9,11 @@ from keras_dropblock.layers.dropout import (
     Dropout,
     SpatialDropout2D,
     StochasticDepth,
+)
+from keras_dropblock.layers.inference import (
+    dropblock_at_inference,
+    dropblock_layers,
+    dropping_as_trained,
 )
 from keras_dropblock.layers.residual import (
     PostActivationBlock,

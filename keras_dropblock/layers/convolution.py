@@ -1,4 +1,4 @@
-"""Convolution and normalisation as the papers' code has them."""
+"""Convolution and normalization with the settings of the papers' code."""
 
 import keras
 
@@ -8,22 +8,23 @@ from keras_dropblock.layers.normalization import BatchNormalization
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class SymmetricConv2D(keras.layers.Conv2D):
-    """A convolution that pads as the papers' code does, alike on every side.
+    """A convolution with the same padding on all four sides, as in Torch.
 
-    On an even map with a stride of 2, `padding="same"` pads one unit at the
-    bottom and right alone; Torch pads one on every side. Sizes are the same,
-    the places that the kernel looks at are not, so weights trained with one
-    are a little off with the other.
+    With a stride of 2, a 3x3 kernel and an even map, Keras's `padding="same"`
+    adds one unit at the bottom and right only. Torch, and the papers' code,
+    add one unit on every side. The output has the same size, but the kernel
+    reads other positions, so weights trained with one padding are slightly
+    wrong with the other.
 
-    Arguments are those of `keras.layers.Conv2D` less `padding`. Kernels must
-    have odd sides.
+    Takes the arguments of `keras.layers.Conv2D` except `padding`. The sides
+    of the kernel must be odd.
 
     Output shape:
         `ceil(size / strides)` on each spatial axis, as with `"same"`.
     """
 
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
-        # Without a stride, "same" is symmetric, and one operation less.
+        # With a stride of 1, "same" is symmetric and saves one operation.
         padding = "same" if strides == 1 or kernel_size == 1 else "valid"
         kwargs["padding"] = padding
         super().__init__(filters, kernel_size, strides=strides, **kwargs)
@@ -42,7 +43,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
             keras.backend.backend() == "tensorflow" and draws.on_cpu(inputs)
         ):
             return super().convolution_op(inputs, kernel)
-        # TensorFlow has no kernel for channels first on CPUs.
+        # TensorFlow cannot run channels-first convolutions on a CPU.
         outputs = keras.ops.conv(
             keras.ops.transpose(inputs, (0, 2, 3, 1)),
             kernel,
@@ -71,7 +72,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
 
 
 def conv2d(filters, kernel_size, strides=1, **kwargs):
-    """A convolution of a residual network: no bias, untruncated He init.
+    """Create a conv without bias, with untruncated He initialization.
 
     Reference:
         He et al. 2015, https://arxiv.org/abs/1502.01852, section 2.2 (fan-in).
@@ -89,10 +90,13 @@ def conv2d(filters, kernel_size, strides=1, **kwargs):
 
 
 def synchronize_norms(model):
-    """Let batch normalisation see the batch of all replicas, not of its own.
+    """Compute batch statistics over all replicas, not for each replica.
 
-    For training under `tf.distribute.MirroredStrategy`; to be called before
-    the model is compiled. Two replicas then train as one does.
+    Use it with `tf.distribute.MirroredStrategy`, before the model is
+    compiled. Two replicas then train as one device does.
+
+    Args:
+        model: its batch normalization layers are changed in place.
     """
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -100,10 +104,11 @@ def synchronize_norms(model):
 
 
 def batch_norm(data_format, **kwargs):
-    """Batch normalisation with Torch's constants, as the papers' code has.
+    """Create batch normalization with Torch's constants, as in the papers.
 
-    Torch's momentum 0.1 is Keras's 0.9. Deviation: the original code starts
-    gamma from U(0, 1); here it starts from 1.
+    Keras's momentum of 0.9 is the same as Torch's momentum of 0.1. Deviation:
+    the original Wide ResNet code draws the initial gamma from U(0, 1); here
+    gamma starts at 1.
     """
     return BatchNormalization(
         axis=-1 if data_format == "channels_last" else 1,

@@ -1,11 +1,14 @@
-"""Random booleans: where masks come from, on every backend.
+"""Random booleans for the masks, on every backend.
 
-On TensorFlow they are not drawn by `keras.random`, for three reasons. Under
-`tf.distribute` a SeedGenerator has the same state on every replica, and all
-replicas would drop the same units: the replica's number is folded into the
-seed. XLA compiles TensorFlow's default generator for CPUs to something far
-slower than Philox. And Philox gives the same bits, though not the same
-floats, with and without XLA: a seed has the same masks in every mode.
+On TensorFlow this module does not use `keras.random`, for three reasons:
+
+- Under `tf.distribute`, a SeedGenerator has the same state on every replica,
+  so all replicas would drop the same units. Here the replica id is folded
+  into the seed.
+- On CPUs, XLA compiles TensorFlow's default generator to code that is about
+  100 times slower than Philox.
+- Philox gives the same bits with and without XLA (the floats differ), so a
+  seed gives the same masks in graph mode and with `jit_compile=True`.
 """
 
 import functools
@@ -16,12 +19,15 @@ from keras import ops
 
 
 def bernoulli(shape, probability, seed_generator):
-    """Booleans, True with `probability`; new ones on each call and replica.
+    """Draw booleans that are True with the given probability.
+
+    Each call and each replica draws new ones.
 
     Args:
-        shape: shape of the result; sizes may be scalar tensors on TensorFlow.
-        probability: float or float32 scalar tensor in [0, 1]. On TensorFlow
-            probability 1 is True all but once in 2^24 times.
+        shape: shape of the result. On TensorFlow, sizes may be scalar
+            tensors.
+        probability: float or float32 scalar tensor in [0, 1]. On TensorFlow,
+            a probability of 1 still gives False once in 2^24 draws.
         seed_generator: `keras.random.SeedGenerator`.
 
     Returns:
@@ -41,13 +47,14 @@ def bernoulli(shape, probability, seed_generator):
 
 
 def rare_bernoulli(shape, probability, seed_generator):
-    """As `bernoulli`, at a cost that falls with the probability.
+    """Draw booleans like `bernoulli`, faster when few of them are True.
 
-    Between two Trues lies a geometric number of Falses, so to draw these gaps
-    is to draw every position. On accelerators, which draw every position
-    faster than they scatter, this is `bernoulli`.
+    The number of Falses between two Trues has a geometric distribution.
+    Drawing these gaps gives the same distribution as drawing every position,
+    with fewer random numbers. On accelerators this calls `bernoulli`, because
+    there drawing every position is faster than a scatter.
 
-    Args and returns are those of `bernoulli`.
+    Arguments and result are the same as for `bernoulli`.
     """
     probability = ops.convert_to_tensor(probability, "float32")
     if not on_cpu(probability):
@@ -60,17 +67,19 @@ def rare_bernoulli(shape, probability, seed_generator):
 
 
 def _mark_by_gaps(count, probability, seed):
-    """`count` booleans, True with `probability`.
+    """Draw `count` booleans by drawing the gaps between those that are True.
 
-    Gaps come in chunks of a fixed number, until one chunk passes the end. A
-    mask's usual rates, below one in 128, need one chunk.
+    Gaps are drawn in chunks of fixed size until they reach the end. One chunk
+    is enough for probabilities below 1/128, which are usual for masks.
     """
-    # TensorFlow and XLA differ in the last bit of a logarithm; in float64
-    # that moves a mark once in 10^12 draws. JAX has no float64 by default.
+    # TensorFlow and XLA round the last bit of a logarithm differently. In
+    # float64 this changes a result once in 10^12 draws. By default, JAX has
+    # no float64.
     precision = "float32" if keras.backend.backend() == "jax" else "float64"
     chunk = count // 128 + 1024
-    # The sum of a chunk fits into int32 whatever is drawn. A longer gap is cut
-    # and no mark set: what is left of a geometric gap is geometric again.
+    # Gaps are cut at `longest`, so that the sum of a chunk always fits into
+    # int32. No mark is set after a gap that was cut: the geometric
+    # distribution has no memory, so the rest of the gap is drawn as a new one.
     longest = (2**31 - 1 - count) // chunk
     log_false = ops.log1p(-ops.cast(probability, precision))
 
@@ -81,7 +90,8 @@ def _mark_by_gaps(count, probability, seed):
         gaps = ops.cast(ops.where(whole, gaps, 0), "int32")
         last = last + ops.cumsum(ops.where(whole, gaps + 1, longest))
         marked = ops.logical_and(whole, last < count)
-        # Position `count` takes what is no mark.
+        # Positions that must not be marked go to index `count`, which is cut
+        # off at the end.
         return last[-1], _marks(count + 1, ops.where(marked, last, count))
 
     def unfinished(i, last, marks):
@@ -96,11 +106,11 @@ def _mark_by_gaps(count, probability, seed):
 
 
 def _marks(count, positions):
-    """`count` booleans, True at positions that ascend and may repeat."""
+    """`count` booleans, True at `positions` (sorted, may repeat)."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # Four times as fast as its scatter.
+        # Four times as fast as TensorFlow's scatter.
         return tf.raw_ops.SparseToDense(
             sparse_indices=positions,
             output_shape=[count],
@@ -117,14 +127,14 @@ def _marks(count, positions):
 
 @functools.cache
 def _compiled_for_jax(function):
-    """Else JAX compiles a loop outside `jax.jit` anew each time."""
+    """Compile for JAX, which otherwise recompiles a loop on each eager call."""
     import jax
 
     return jax.jit(function, static_argnums=0)
 
 
 def on_cpu(tensor):
-    """Whether a tensor's computations run on a CPU."""
+    """Whether operations on a tensor run on a CPU."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -138,13 +148,13 @@ def on_cpu(tensor):
     return tensor.device.type == "cpu"  # on torch, where it may be "meta"
 
 
-# Odd, so that they spread small numbers over all of int32, and 0 stays 0:
-# 2^32 over the golden ratio and over the plastic number.
+# Odd multipliers spread small integers over the whole range of int32 and map
+# 0 to 0. They are 2^32 divided by the golden ratio and by the plastic number.
 _SPREAD_REPLICAS, _SPREAD_CHUNKS = -1640531527, -1052792407
 
 
 def _seed(seed_generator):
-    """The two integers of the next call; on each replica others."""
+    """The seed of the next call: two integers, different on each replica."""
     seed = seed_generator.next()
     if keras.backend.backend() != "tensorflow":
         return seed
@@ -163,7 +173,7 @@ def _fold(seed, number, spread):
 
 
 def _bits(seed, i, count):
-    """The i-th `count` random integers in [0, 2^32) of a seed."""
+    """Chunk `i` of a seed's random integers: `count` values in [0, 2^32)."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         return _philox((count,), _fold(seed, i, _SPREAD_CHUNKS))
@@ -175,7 +185,7 @@ def _bits(seed, i, count):
 
     seed, call = seed.tolist()
     seed = seed * _SPREAD_REPLICAS ^ call ^ int(i) * _SPREAD_CHUNKS
-    # The generator for CPUs takes 32 bits.
+    # torch's CPU generator uses 32 bits of the seed.
     generator = torch.Generator().manual_seed(seed % 2**32)
     return torch.randint(2**32, (count,), generator=generator)
 

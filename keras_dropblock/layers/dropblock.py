@@ -8,21 +8,27 @@ from keras_dropblock.layers import masks, overrides
 
 
 class DropBlock(keras.Layer):
-    """What the layers of all ranks share; `rank` counts spatial axes."""
+    """Base class of DropBlock1D, 2D and 3D.
+
+    Attributes:
+        rank: number of spatial axes, set by each subclass.
+    """
 
     rank = None
 
     def __init__(
         self,
-        keep_prob,
-        block_size,
-        *,
+        *positional,
+        keep_prob=None,
+        block_size=None,
         per_channel=True,
         scale_per_sample=False,
         data_format=None,
         seed=None,
         **kwargs,
     ):
+        if positional:
+            raise TypeError(_positional_error(type(self).__name__, positional))
         super().__init__(**kwargs)
         self.final_keep_prob = check_keep_prob(keep_prob)
         self.block_size = check_block_size(block_size)
@@ -31,8 +37,9 @@ class DropBlock(keras.Layer):
         self.data_format = check_data_format(data_format)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        # A variable, because compiled steps bake Python numbers in; float32
-        # and never autocast, because float16 cannot hold 0.9 well enough.
+        # A variable, because a compiled step treats a Python number as a
+        # constant. It stays float32 (no autocast), because float16 cannot
+        # represent 0.9 precisely enough.
         self._keep_prob = self.add_weight(
             name="keep_prob",
             shape=(),
@@ -45,15 +52,17 @@ class DropBlock(keras.Layer):
 
     @property
     def keep_prob(self):
-        """The keep_prob in force now, a float; assign to change it.
+        """The current keep_prob, a float; assign to change it.
 
-        It starts at the constructor's value, `final_keep_prob`, and is what
-        `KeepProbScheduler` moves. An assignment reaches steps that are
-        already compiled. It is a state of training, not a weight: `.keras` and
-        weights files hold none, so those of a network with and without
-        DropBlock are interchangeable. `copy.deepcopy` and `pickle` keep it.
+        It starts at `final_keep_prob`, the value given to the constructor.
+        `KeepProbScheduler` changes it during training. An assignment also
+        takes effect in training steps that are already compiled.
+
+        It is training state, not a weight: it is not saved in `.keras` and
+        weights files, so weights files are the same with and without
+        DropBlock. `copy.deepcopy` and `pickle` do keep it.
         """
-        # The shortest decimal that is this float32: 0.9, not 0.89999998.
+        # The shortest decimal of this float32: 0.9, not 0.89999998.
         return float(str(keras.ops.convert_to_numpy(self._keep_prob)))
 
     @keep_prob.setter
@@ -96,7 +105,7 @@ class DropBlock(keras.Layer):
         return input_shape
 
     def save_own_variables(self, store):
-        """Store nothing, but in pickles and copies: see `keep_prob`."""
+        """Store keep_prob in pickles and copies only: see `keep_prob`."""
         if _is_being_pickled():
             store["keep_prob"] = self._keep_prob
 
@@ -120,42 +129,45 @@ class DropBlock(keras.Layer):
 class DropBlock2D(DropBlock):
     """Drops contiguous squares of a feature map during training.
 
-    Neighbouring units of a convolutional feature map carry much the same
-    information, so dropping single units, as Dropout does, takes little away.
-    DropBlock drops whole squares. With `block_size=1` it is Dropout, with a
-    block as large as the map SpatialDropout.
+    Neighboring units of a convolutional feature map carry similar
+    information, so dropping single units, as Dropout does, removes little of
+    it. DropBlock drops whole squares. With `block_size=1` it is the same as
+    Dropout. With a block as large as the map it is the same as
+    SpatialDropout.
 
-    Each sample and each channel has its own mask. Blocks lie wholly inside
-    the map; on an axis that is smaller than `block_size` they are clamped to
-    it. The units that stay are scaled so that their number times the scale
-    is the size of the tensor. About `1 - keep_prob` of the units vanish,
-    slightly fewer because blocks may overlap: see `masks.seed_rate`.
+    Each channel of each sample has its own mask. Blocks lie entirely inside
+    the map. On an axis that is shorter than `block_size`, the block is
+    clamped to the length of the axis. The kept units are multiplied by
+    (number of units) / (number of kept units). About `1 - keep_prob` of the
+    units are dropped, slightly fewer because blocks may overlap: see
+    `masks.seed_rate`.
 
-    The layer is active when called with `training=True` alone. Otherwise it
-    returns its input and draws no random number, so an exported graph holds
-    no random operation. To leave it on at inference, as in the paper's
-    robustness experiment, see `dropblock_at_inference`.
+    The layer is active only when it is called with `training=True`.
+    Otherwise it returns its input and draws no random numbers, so an exported
+    graph contains no random operations. To leave it on at inference, as in
+    the paper's robustness experiment, see `dropblock_at_inference`.
 
-    The scale is one number for the whole tensor, hence under
-    `tf.distribute` one for each replica, as in the paper's code: a sample's
-    output depends a little on the rest of its batch.
-    `scale_per_sample=True` removes that dependence, which is a deviation
+    The scale is one number for the whole tensor, as in the paper's code
+    (under `tf.distribute`, one number for each replica). The output of a
+    sample therefore depends slightly on the other samples of its batch.
+    `scale_per_sample=True` removes this dependence, which is a deviation
     from the paper.
 
-    Further deviations: the paper treats square maps with odd blocks; here
-    each axis is clamped by itself and even blocks are allowed. When every
-    unit is dropped the result is zeros, not NaN.
+    Further deviations: the paper uses square maps and odd blocks. Here the
+    map may be a rectangle, each axis is clamped separately, and the block
+    size may be even. When every unit is dropped, the result is zeros, not
+    NaN.
 
     Args:
         keep_prob: fraction of units to keep, in [0, 1]. With a
-            `KeepProbScheduler`, the value at the end of training. The paper
-            uses 0.75 to 0.95, and 0.9 for its best ImageNet result.
+            `KeepProbScheduler`, this is the value at the end of training.
+            The paper uses 0.75 to 0.95, and 0.9 for its best ImageNet result.
         block_size: side of a dropped block in units of the feature map,
             int >= 1. The paper's best is 7.
         per_channel: whether each channel has its own mask (the paper's
             choice) or all channels of a sample share one.
-        scale_per_sample: whether the kept units are counted in each sample
-            or in the whole tensor (the paper's choice).
+        scale_per_sample: whether each sample has its own scale, or the whole
+            tensor has one (the paper's choice).
         data_format: `"channels_last"`, `"channels_first"` or None, which
             takes `keras.config.image_data_format()`.
         seed: int, or None for a random one. The same seed gives the same
@@ -192,7 +204,7 @@ class DropBlock2D(DropBlock):
 class DropBlock1D(DropBlock):
     """Drops contiguous runs of a sequence of features during training.
 
-    `DropBlock2D` with one spatial axis: all that is said there holds here.
+    This is `DropBlock2D` with one spatial axis. See there for the arguments.
 
     Input shape:
         `(batch, steps, channels)` with `"channels_last"`.
@@ -212,7 +224,8 @@ class DropBlock1D(DropBlock):
 class DropBlock3D(DropBlock):
     """Drops contiguous cubes of a volume of features during training.
 
-    `DropBlock2D` with three spatial axes: all that is said there holds here.
+    This is `DropBlock2D` with three spatial axes. See there for the
+    arguments.
 
     Input shape:
         `(batch, depth, height, width, channels)` with `"channels_last"`.
@@ -228,11 +241,28 @@ class DropBlock3D(DropBlock):
     rank = 3
 
 
-def _is_being_pickled():
-    """Whether a layer or model is copied or pickled, not saved to a file.
+def _positional_error(name, values):
+    """The error for positional arguments, which were likely a drop rate."""
+    given = ", ".join(map(repr, values))
+    rate, *sizes = values
+    hint = ""
+    if masks.is_number(rate) and 0 <= rate <= 1:
+        size = f"block_size={sizes[0]!r}" if sizes else "block_size=..."
+        hint = (
+            f" Did you mean {name}(keep_prob={round(1 - rate, 10):g}, {size})?"
+        )
+    return (
+        f"`{name}` takes keyword arguments only. `keep_prob` is the fraction "
+        "of units to keep; other libraries take the rate to drop, which is 1 - "
+        f"keep_prob. Received: {name}({given}).{hint}"
+    )
 
-    Keras does both in the same way, and tells its layers no difference. Only
-    the call stack does: copying and pickling go through `__reduce__`.
+
+def _is_being_pickled():
+    """Whether Keras is copying or pickling a model, not saving it to a file.
+
+    Keras calls the same methods of a layer in both cases. Only the call stack
+    shows the difference: copying and pickling go through `__reduce__`.
     """
     frame = sys._getframe()
     while frame and frame.f_code is not keras.Layer.__reduce__.__code__:

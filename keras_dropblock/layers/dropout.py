@@ -1,7 +1,8 @@
-"""Dropout, SpatialDropout2D and stochastic depth, apart on every replica.
+"""Dropout, SpatialDropout2D and stochastic depth for several replicas.
 
-Keras's own draw the same mask on every replica of `tf.distribute`, whose
-seed generators have one state. These draw as DropBlock does.
+Under `tf.distribute`, Keras's own layers draw the same mask on every replica,
+because the seed generators of all replicas have the same state. The layers
+here draw a different mask on each replica, as DropBlock does.
 """
 
 import keras
@@ -11,7 +12,7 @@ from keras_dropblock.layers import masks, overrides
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class Dropout(keras.layers.Dropout):
-    """`keras.layers.Dropout` with a mask of its own on each replica."""
+    """`keras.layers.Dropout` with a different mask on each replica."""
 
     def call(self, inputs, training=False):
         if not (training or overrides.current(self)) or self.rate == 0:
@@ -28,7 +29,7 @@ class Dropout(keras.layers.Dropout):
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class SpatialDropout2D(keras.layers.SpatialDropout2D):
-    """`keras.layers.SpatialDropout2D`, drawn apart on each replica."""
+    """`keras.layers.SpatialDropout2D` with a different mask on each replica."""
 
     def call(self, inputs, training=False):
         if not (training or overrides.current(self)) or self.rate == 0:
@@ -45,9 +46,9 @@ class SpatialDropout2D(keras.layers.SpatialDropout2D):
 class StochasticDepth(keras.Layer):
     """Drops a whole residual branch, sample by sample, during training.
 
-    Also known as DropPath. A branch that survives is divided by
-    `survival_prob`, so inference needs no scaling; the paper multiplies at
-    inference instead, which is the same in expectation.
+    Also known as DropPath. The branches that are kept are divided by
+    `survival_prob`, so inference needs no scaling. The paper multiplies at
+    inference instead; the expected value is the same.
 
     Args:
         survival_prob: probability that a sample keeps the branch, in (0, 1].
@@ -58,7 +59,7 @@ class StochasticDepth(keras.Layer):
         training: whether to drop.
 
     Input shape:
-        Any, with the batch first.
+        Any shape whose first axis is the batch.
 
     Output shape:
         The shape of the input.
@@ -98,10 +99,10 @@ class StochasticDepth(keras.Layer):
 
 
 def survival_probs(survival_prob, blocks):
-    """Linear decay: the first block survives almost surely, the last least.
+    """Survival probability of each block, which falls linearly with depth.
 
     Args:
-        survival_prob: of the last block, in (0, 1].
+        survival_prob: survival probability of the last block, in (0, 1].
         blocks: number of residual blocks in the network.
 
     Returns:
@@ -128,7 +129,7 @@ def check_survival_prob(survival_prob):
 
 
 def _check_noise_shape(noise_shape, shape):
-    """A mask that is larger than the inputs would enlarge the outputs."""
+    """Raise ValueError for a mask that would broadcast to a larger output."""
     fits = len(noise_shape) <= len(shape) and all(
         noise in (1, size) or None in (noise, size)
         for noise, size in zip(noise_shape[::-1], shape[::-1], strict=False)

@@ -1,10 +1,10 @@
-"""Masks as pure functions of tensors: DropBlock's, for maps of any rank.
+"""DropBlock masks as pure functions of tensors, for maps of any rank.
 
-A block is placed by its first corner: on an axis of `size` units a block of
-`block` units may start at 0 ... size - block, which is the paper's region of
-valid centres shifted by half a block, for odd and even blocks alike. Seeds are
-therefore drawn on a map of `size - block + 1` positions only, and no block
-ever leaves the feature map.
+The position of a block is its first corner. On an axis of `size` units, a
+block of `block` units may start at 0 ... size - block. This is the paper's
+region of valid centers, shifted by half a block, and it works for odd and
+even blocks. Seeds are therefore drawn on a map of `size - block + 1`
+positions only, and each block lies entirely inside the feature map.
 
 Reference:
     Ghiasi et al. 2018, https://arxiv.org/abs/1810.12890, algorithm 1 and
@@ -20,21 +20,22 @@ from keras import ops
 
 from keras_dropblock.layers import draws
 
-# Reached only where fewer than one unit in 32,768 stays. Larger scales become
-# inf in float16, and inf * 0 NaN; without a bound, so would 1 / 0.
+# Reached only if fewer than one unit in 32,768 is kept. In float16 a scale of
+# 2^16 or more is inf, and inf * 0 is NaN. If no unit is kept, the scale
+# would be 1 / 0 and the result NaN too.
 MAX_SCALE = 2.0**15
 
 
 def clamp_block(block_size, spatial_shape):
-    """Sides of the block on each axis: `block_size`, or the map if smaller.
+    """Side of the block on each axis: `block_size` or the map's size if less.
 
     Args:
-        block_size: wanted side of the block, in feature-map units, >= 1.
-        spatial_shape: sizes of the map; ints, or scalar tensors where they
-            are known only when the graph runs.
+        block_size: requested side of the block, in feature-map units, >= 1.
+        spatial_shape: sizes of the map. Each is an int, or a scalar tensor
+            if it is known only when the graph runs.
 
     Returns:
-        A tuple with one side for each axis, int where the size is an int.
+        A tuple with one side for each axis: an int where the size is an int.
     """
     return tuple(
         min(block_size, size)
@@ -47,21 +48,22 @@ def clamp_block(block_size, spatial_shape):
 def seed_rate(keep_prob, blocks, spatial_shape):
     """Probability that a block starts at a valid position (gamma).
 
-    Chosen so that about `1 - keep_prob` of the units vanish. Overlaps of
-    blocks are ignored, as in the paper, so slightly fewer do.
+    It is chosen so that about `1 - keep_prob` of the units are dropped. As in
+    the paper, the formula ignores overlaps of blocks, so slightly fewer units
+    are dropped.
 
     Args:
         keep_prob: fraction of units to keep, in [0, 1]; a float or a tensor.
-        blocks: sides of the block on each axis, from `clamp_block`. With
-            clamped sides gamma never exceeds `1 - keep_prob`.
+        blocks: side of the block on each axis, from `clamp_block`. Clamping
+            ensures that gamma does not exceed `1 - keep_prob`.
         spatial_shape: sizes of the map on the same axes.
 
     Returns:
         gamma, a float or float32 tensor in [0, 1].
 
     Reference:
-        Ghiasi et al. 2018, eq. 1, with the two squares written as products
-        over the axes, which allows rectangular maps and other ranks.
+        Ghiasi et al. 2018, equation 1. Its two squares are written here as
+        products over the axes, which allows rectangular maps and other ranks.
     """
     gamma = 1.0 - keep_prob
     for block, size in zip(blocks, spatial_shape, strict=True):
@@ -74,9 +76,9 @@ def seed_rate(keep_prob, blocks, spatial_shape):
 def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
     """Turn each seed into a block: a boolean OR of shifted copies.
 
-    Windows double (1, 2, 4, ... units), so a side of 7 costs three ORs. A
-    block never leaves its map, so that all copies are shifts of one flat
-    array: no row runs into the next.
+    The width of the OR doubles in each step (1, 2, 4, ... units), so a side
+    of 7 needs three ORs. Blocks lie entirely inside their map, so a shift of
+    the flattened array never moves a block into the next row.
 
     Args:
         seeds: boolean tensor, True where a block starts. On each spatial
@@ -87,19 +89,21 @@ def grow_blocks(seeds, block_size, spatial_axes, spatial_shape):
 
     Returns:
         Boolean tensor, True where a unit is dropped. An axis that one block
-        covers entirely keeps its size of 1: it broadcasts against the map.
+        covers entirely keeps size 1 and broadcasts against the map.
     """
     sides = {}
     for axis, size in zip(spatial_axes, spatial_shape, strict=True):
-        # Where an unknown size turns out smaller than the block there is one
-        # seed, and its block overshoots: the map is cut out at the end.
+        # A size that is unknown here may turn out smaller than the block.
+        # The axis then has one seed, and its block is larger than the map;
+        # the slice at the end removes the excess.
         known = isinstance(size, int)
         if not known or 1 < block_size < size:
             sides[axis] = block_size
     if not sides:
         return seeds
-    # A seed goes to the last corner of its block, and grows back to the
-    # first. Shifts leave over what lies behind the last unit: a row more.
+    # Padding moves each seed to the last corner of its block. The block then
+    # grows back to the first corner. The shifts shorten the flat array, so
+    # axis 0 gets one extra row at the end.
     pads = [(sides.get(axis, 1) - 1, 0) for axis in range(len(seeds.shape))]
     pads[0] = (pads[0][0], pads[0][0] + 1)
     shape = [
@@ -133,12 +137,12 @@ def dropped_units(
 
     Args:
         shape: shape of the feature map, as `keras.ops.shape` gives it.
-        spatial_axes: its spatial axes.
+        spatial_axes: the spatial axes of the map.
         keep_prob: fraction of units to keep, in [0, 1].
         block_size: side of a dropped block, int >= 1; clamped on each axis.
         seed_generator: `keras.random.SeedGenerator`.
-        shared_axis: the axis along which one mask is shared, or None: every
-            channel has a mask of its own.
+        shared_axis: the axis along which all units share one mask, or None
+            for a separate mask for each channel.
 
     Returns:
         Boolean tensor that broadcasts against `shape`, True where dropped.
@@ -154,7 +158,8 @@ def dropped_units(
     if shared_axis is not None:
         seed_shape[shared_axis] = 1
     gamma = seed_rate(keep_prob, blocks, spatial_shape)
-    # Small blocks need many seeds, which have no gaps worth drawing.
+    # Small blocks need many seeds. The gaps between them are short, so drawing
+    # the gaps would not be faster.
     large = block_size ** len(spatial_axes) > 8
     draw = draws.rare_bernoulli if large else draws.bernoulli
     seeds = draw(tuple(seed_shape), gamma, seed_generator)
@@ -162,26 +167,28 @@ def dropped_units(
 
 
 def drop_and_rescale(inputs, dropped, axes=None):
-    """Zero the dropped units and scale the rest so that the sum is preserved.
+    """Zero the dropped units and scale the others to preserve the sum.
 
-    The units that stay are divided by the fraction that stays, counted in
-    float32 over `axes`. When nothing is dropped the scale is exactly 1; when
-    everything is, the result is zeros. The scale never exceeds `MAX_SCALE`.
+    The kept units are divided by the fraction that is kept, which is counted
+    in float32 over `axes`. If nothing is dropped, the scale is exactly 1. If
+    everything is dropped, the result is zeros. The scale never exceeds
+    `MAX_SCALE`.
 
     Args:
         inputs: floating point tensor.
-        dropped: boolean tensor that broadcasts against it.
-        axes: axes over which the kept units are counted; None: all of them,
-            one scale for the whole tensor, as in the paper.
+        dropped: boolean tensor that broadcasts against `inputs`.
+        axes: axes over which the kept units are counted. None counts over
+            all axes, which gives one scale for the whole tensor as in the
+            paper.
 
     Returns:
-        Tensor of the shape and dtype of `inputs`.
+        Tensor with the shape and dtype of `inputs`.
 
     Reference:
         Ghiasi et al. 2018, algorithm 1, line 6: `A * count(M) / count_ones(M)`.
     """
-    # Counting what is dropped, not what is kept: 1 - 0 is exact however many
-    # units there are.
+    # The mean of the dropped units, not of the kept ones: if nothing is
+    # dropped, 1 - 0 is exact for any number of units.
     dropped = ops.convert_to_tensor(dropped)
     ones = ops.cast(_castable(dropped), "float32")
     fraction = 1.0 - ops.mean(ones, axis=axes, keepdims=axes is not None)
@@ -189,10 +196,10 @@ def drop_and_rescale(inputs, dropped, axes=None):
 
 
 def _drop(inputs, dropped, scale):
-    """Zeros where dropped, else `inputs * scale`.
+    """Zero where dropped, `inputs * scale` elsewhere.
 
-    A select, because what waits for the backward pass is then one byte a unit.
-    A product needs a float mask, which TensorFlow moreover makes early.
+    A select keeps one byte per unit in memory for the backward pass. A
+    product would keep a float mask, which TensorFlow also creates early.
     """
     scale = ops.cast(scale, inputs.dtype)
     if keras.backend.backend() == "torch":
@@ -203,13 +210,14 @@ def _drop(inputs, dropped, scale):
 
     if keras.backend.backend() == "jax":
         return select(inputs)
-    # The gradient is the same map; TensorFlow's own takes longer.
+    # The gradient is the same function, and is faster than the one that
+    # TensorFlow derives.
     return ops.custom_gradient(lambda x: (select(x), select))(inputs)
 
 
 @functools.cache
 def _select_on_torch():
-    """The select of `_drop`; on CPUs it takes less time than `torch.where`."""
+    """The select of `_drop`, which on CPUs is faster than `torch.where`."""
     import torch
 
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -218,8 +226,9 @@ def _select_on_torch():
         @staticmethod
         def forward(x, dropped, scale):
             y = x * scale
-            # A product of integers: 0 * inf would be NaN. In place: a new
-            # tensor costs as much as the product.
+            # Multiply the bits as integers, because 0 * inf would be NaN. In
+            # place, because allocating a new tensor costs as much time as the
+            # product.
             bits = y.view(integers[y.element_size()])
             bits.mul_(_castable(~dropped).to(bits.dtype))
             return y
@@ -236,7 +245,7 @@ def _select_on_torch():
 
 
 def _castable(booleans):
-    """What casts to numbers as booleans do; on torch thrice as fast."""
+    """Booleans in a form that casts to numbers three times faster on torch."""
     if keras.backend.backend() != "torch":
         return booleans
     import torch
@@ -252,12 +261,12 @@ def drop_alike(inputs, rate, shape, seed_generator):
     Args:
         inputs: floating point tensor.
         rate: probability that a draw drops, in [0, 1].
-        shape: shape of the draws; where it has a 1 that `inputs` has not,
-            those units share one.
+        shape: shape of the draws. Along an axis with size 1, all units of
+            `inputs` share one draw.
         seed_generator: `keras.random.SeedGenerator`.
 
     Returns:
-        Tensor of the shape and dtype of `inputs`.
+        Tensor with the shape and dtype of `inputs`.
     """
     if rate == 1:
         return ops.zeros_like(inputs)
@@ -266,12 +275,12 @@ def drop_alike(inputs, rate, shape, seed_generator):
 
 
 def is_number(value):
-    """Whether a value is a real number; True and False are none."""
+    """Whether a value is a real number. True and False do not count as such."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def is_positive_int(value):
-    """Whether a value is a whole number >= 1; True is none."""
+    """Whether a value is an integer >= 1. True does not count as such."""
     return (
         isinstance(value, numbers.Integral)
         and not isinstance(value, bool)

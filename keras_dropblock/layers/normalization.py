@@ -1,18 +1,19 @@
-"""Batch normalisation in one operation where TensorFlow has it."""
+"""Batch normalization by TensorFlow's fused kernel."""
 
 import keras
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` by TensorFlow's own kernel.
+    """`keras.layers.BatchNormalization` by TensorFlow's fused kernel.
 
-    Keras 3 writes it as a dozen operations over the whole map, and as many
-    for the gradient. TensorFlow has one for each, which it joins with a ReLU
-    behind it and, at inference, with a convolution before it. Arguments,
-    weights and results are those of Keras. What the kernel does not do
-    (other backends, channels first, maps of other ranks, masks, statistics
-    over all replicas) is left to Keras.
+    Keras 3 uses about twelve operations on the whole map, and about as many
+    for the gradient. TensorFlow has one fused operation for each. TensorFlow
+    can also fuse it with a ReLU after it and, at inference, with a
+    convolution before it. Arguments, weights and results are the same as in
+    Keras. Keras's code is used where the kernel does not apply: other
+    backends, channels first, maps that are not 4-D, masks, and statistics
+    over all replicas.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -24,8 +25,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma, beta, moving_mean, moving_variance = (
             tf.cast(variable.value, "float32")
             for variable in (
-                *(self.gamma, self.beta),
-                *(self.moving_mean, self.moving_variance),
+                self.gamma,
+                self.beta,
+                self.moving_mean,
+                self.moving_variance,
             )
         )
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -38,7 +41,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=of_batch,
         )
         if of_batch:
-            # The kernel divides by n - 1, as Torch does here; Keras by n.
+            # The kernel gives the variance with n - 1 in the denominator, as
+            # Torch does for the moving variance. Keras uses n.
             size = tf.cast(tf.size(inputs) / tf.size(mean), "float32")
             variance *= tf.maximum(size - 1.0, 1.0) / size
             new = 1.0 - self.momentum
@@ -58,6 +62,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.scale
             and self.center
             and not self.synchronized
-            # Keras has it from 3.14 on.
+            # Keras has `renorm` since version 3.14.
             and not getattr(self, "renorm", False)
         )

@@ -1,20 +1,23 @@
-"""Settings of layers that hold at inference for as long as a context lasts.
+"""Settings that apply to layers at inference while a context is active.
 
-The settings belong to the contexts, not to the layers: a context that ends
-takes its own away, whatever began or ended meanwhile.
+The settings are stored with the contexts, not with the layers. A context
+that ends removes only its own settings, even if other contexts began or ended
+in the meantime.
 
-A compiled function keeps what its layers read when it was traced. A variable
-would reach it, but then every graph for inference would hold the random
-operations of layers that may drop. Functions are therefore traced anew under
-other settings:
+A compiled function keeps the settings that its layers read when it was
+traced. A variable could change them later, but then every inference graph
+would contain the random operations of these layers. Compiled functions are
+therefore traced again when the settings change:
 
-- JAX has a context for this purpose, which is part of the key of its caches.
-  What was traced before is used again after. New functions would not do: as
-  long as the old ones live, JAX takes two `jit` of one method for the same.
-- On TensorFlow every model that contains one of the layers gets new
-  functions. Keras keeps no list of these models, which may lie inside of each
-  other or be subclassed: Python's garbage collector knows them.
-- torch runs eagerly, and `torch.compile` guards what it read.
+- JAX has a user context, which is part of the key of its caches. Functions
+  that were traced before the context are reused after it. It would not help
+  to make new functions, because JAX treats two `jit` of the same method as
+  equal while the old one exists.
+- On TensorFlow, every model that contains one of the layers gets new
+  functions. Keras has no list of these models, which may be nested or
+  subclassed, so they are found through Python's garbage collector.
+- torch runs eagerly, and `torch.compile` recompiles when a value that it read
+  has changed.
 """
 
 import contextlib
@@ -24,7 +27,7 @@ import weakref
 
 import keras
 
-# One dict from layer to setting for each context; the last one precedes.
+# One dict from layer to setting for each active context, innermost last.
 _contexts = []
 
 
@@ -38,33 +41,34 @@ def current(layer):
 
 @contextlib.contextmanager
 def override(settings):
-    """Let settings hold for some layers until the context ends.
+    """A context in which the given settings apply to some layers.
 
     Args:
-        settings: dict from layer to its setting, a hashable value, which the
-            layer reads by `current` when it is called.
+        settings: dict from layer to its setting, a hashable value. The layer
+            reads it with `current` when it is called.
     """
     replaced = {}
     _contexts.append(settings)
     try:
-        replaced = _trace_anew(settings)
+        replaced = _retrace(settings)
         yield
     finally:
-        # By identity, because contexts need not end in the order they began.
+        # Search by identity: contexts may end in any order.
         place = [x is settings for x in _contexts].index(True)
         del _contexts[place]
-        _trace_anew(settings, replaced)
+        _retrace(settings, replaced)
 
 
-def _trace_anew(layers, replaced=None):
-    """Let compiled functions read the settings of these layers again.
+def _retrace(layers, replaced=None):
+    """Make compiled functions read the settings of these layers again.
 
     Args:
         layers: container of layers.
-        replaced: what was returned when the context began; at its end.
+        replaced: at the end of a context, the value that this function
+            returned at its beginning.
 
     Returns:
-        What to give back at the end of the context.
+        Value to pass as `replaced` at the end of the context.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -77,14 +81,16 @@ def _trace_anew(layers, replaced=None):
 def _replace_functions(layers, earlier):
     """Give models that contain one of the layers new compiled functions.
 
-    They are traced when they are called. Never None: a `fit` or `evaluate`
-    that is under way calls the next one.
+    The new functions are traced when they are called. They are created here,
+    not set to None, because a `fit` or `evaluate` that is running calls them
+    in its next step.
 
     Args:
         layers: container of layers.
-        earlier: what this function returned when the context began, or {}. A
-            function that it made, and that is still there, is replaced by the
-            one from before the context, which need not be traced again.
+        earlier: at the end of a context, the value that this function
+            returned at its beginning, otherwise {}. If the model still has
+            the function that was made at the beginning, it gets the old
+            function back, which need not be traced again.
 
     Returns:
         Dict from (model, name of the function) to the functions (old, new).
@@ -94,20 +100,21 @@ def _replace_functions(layers, earlier):
         function = getattr(model, name)
         old, new = earlier.get((model, name), (None, None))
         setattr(model, name, old if function is new else None)
-        getattr(model, f"make_{name}")()  # does nothing to the old one
+        getattr(model, f"make_{name}")()  # no effect if the old one is back
         replaced[model, name] = function, getattr(model, name)
     return replaced
 
 
 def _compiled_functions(layers):
-    """All (model, name) of functions that may have one of the layers inside.
+    """(model, name) of each compiled function that may call these layers.
 
-    The train function too: it may call a frozen model with training=False.
+    Train functions are included: they may call a frozen model with
+    `training=False`.
     """
     models = [
         thing
         for thing in gc.get_objects()
-        # Not `isinstance`, which asks proxies for the class they stand for.
+        # Not `isinstance`: it would also evaluate the targets of proxies.
         if issubclass(type(thing), keras.Model)
     ]
     return [
@@ -123,11 +130,12 @@ _key_of_jax = contextlib.ExitStack()
 
 
 def _change_key_of_jax():
-    """Tell JAX which settings hold now."""
+    """Put the current settings into the key of JAX's caches."""
     merged = {}
     for settings in _contexts:
         merged |= settings
-    # Weak, because JAX keeps its keys; references to one layer are equal.
+    # Weak references, because JAX keeps its keys. Weak references to
+    # the same layer are equal.
     key = {(weakref.ref(layer), setting) for layer, setting in merged.items()}
     _key_of_jax.close()
     if key:

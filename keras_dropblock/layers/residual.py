@@ -1,4 +1,4 @@
-"""Residual blocks, before and after activation, as Keras layers."""
+"""Residual blocks with pre-activation and post-activation, as layers."""
 
 import keras
 
@@ -19,10 +19,10 @@ from keras_dropblock.layers.dropout import (
 
 
 class _ResidualBlock(keras.Layer):
-    """What blocks share: options, convs, norms and regularisers.
+    """Base class of the blocks: options, convs, norms and regularizers.
 
-    A subclass says which conv has the stride, where DropBlock stands, and in
-    which order all is called.
+    A subclass defines which conv has the stride, where DropBlock is applied,
+    and the order of the layers.
     """
 
     def __init__(
@@ -53,17 +53,10 @@ class _ResidualBlock(keras.Layer):
         self.block_size = check_block_size(block_size)
         self.dropblock_skip = dropblock_skip
         self.data_format = check_data_format(data_format)
-        if (dropout or spatial_dropout) and len(self.kernel_sizes) == 1:
-            raise ValueError(
-                "`dropout` and `spatial_dropout` stand between the convs of a "
-                f"block, and B({self.kernel_sizes[0]}) has one conv only. "
-                f"Received: dropout={dropout}, "
-                f"spatial_dropout={spatial_dropout}. "
-                "Use a block of two, such as B(3,3)."
-            )
+        check_dropout_has_a_place(self.kernel_sizes, dropout, spatial_dropout)
         self._make_convs()
-        self._make_regularisers()
-        self.shortcut = None  # made in `build`, which knows the input
+        self._make_regularizers()
+        self.shortcut = None  # created in `build`, if the shape changes
 
     def _make_convs(self):
         count = len(self.kernel_sizes)
@@ -78,8 +71,8 @@ class _ResidualBlock(keras.Layer):
         ]
         self.norms = [self._norm(f"bn{i + 1}") for i in range(count)]
 
-    def _make_regularisers(self):
-        """Layers by place; an option that is off makes no layer at all."""
+    def _make_regularizers(self):
+        """Create the regularizers. Options that are off create no layers."""
         own = {"dtype": self.dtype_policy}
         between = range(1, len(self.kernel_sizes))
         self.dropouts = [
@@ -126,8 +119,8 @@ class _ResidualBlock(keras.Layer):
 
     def _dropblock(self, name):
         return DropBlock2D(
-            self.keep_prob,
-            self.block_size,
+            keep_prob=self.keep_prob,
+            block_size=self.block_size,
             data_format=self.data_format,
             name=name,
             dtype=self.dtype_policy,
@@ -138,14 +131,14 @@ class _ResidualBlock(keras.Layer):
         return channels != self.filters or self.strides != 1
 
     def _between(self, i, x, training):
-        """Dropout and its kin after the i-th conv but the last, from 0."""
+        """Apply dropout layers after conv `i` (from 0), except the last."""
         for layers in (self.dropouts, self.spatial_dropouts):
             if layers:
                 x = layers[i](x, training=training)
         return x
 
     def _branches(self, x, skip, training):
-        """What stands on the two branches just before they are added."""
+        """Apply the regularizers at the end of both branches."""
         if self.dropblock_shortcut is not None:
             skip = self.dropblock_shortcut(skip, training=training)
         if self.stochastic_depth is not None:
@@ -178,31 +171,33 @@ class _ResidualBlock(keras.Layer):
 class PreActivationBlock(_ResidualBlock):
     """A pre-activation residual block B(M): BN-ReLU-conv for each kernel of M.
 
-    B(3,3) is the basic block of Wide ResNets; B(1,3,1) with a quarter of the
-    channels inside is the bottleneck of pre-activation ResNets. The stride is
-    that of the first conv.
+    B(3,3) is the basic block of Wide ResNets. B(1,3,1) whose first two convs
+    have a quarter of the channels is the bottleneck of pre-activation
+    ResNets. The first conv has the stride.
 
-    The shortcut is the identity where channels and stride stay. Elsewhere it
-    is a 1x1 conv that reads the tensor after the first BN-ReLU, which the two
-    branches then share; many ports let it read the raw input instead.
+    The shortcut is the identity if the channels stay the same and the stride
+    is 1. Otherwise it is a 1x1 conv that reads the tensor after the first
+    BN-ReLU, which both branches then share. Many other implementations read
+    the raw input instead.
 
-    Dropout stands between the convs, after BN-ReLU, as in the paper.
-    DropBlock stands after the BN-ReLU that follows the first conv, and on
-    the shortcut, each with a mask of its own. A block of one conv has the one
-    on the shortcut alone. With `keep_prob=1.0` there is no DropBlock layer
-    at all, and weights files are the same either way.
+    Dropout is applied between the convs, after BN-ReLU, as in the paper.
+    DropBlock is applied after the BN-ReLU that follows the first conv, and on
+    the shortcut, each time with a separate mask. A block with a single conv
+    has DropBlock on the shortcut only. With `keep_prob=1.0` there is no
+    DropBlock layer; weights files are the same in both cases.
 
     Args:
         filters: channels of the last conv, int >= 1.
-        kernel_sizes: the kernel of each conv, M of B(M).
-        inner_filters: channels of the other convs; None: `filters`.
+        kernel_sizes: kernel size of each conv, the M of B(M).
+        inner_filters: channels of the other convs. None uses `filters`.
         strides: stride of the first conv.
         dropout: rate of Dropout between the convs, in [0, 1].
         spatial_dropout: rate of SpatialDropout2D in the same places.
-        survival_prob: of the branch under stochastic depth, in (0, 1].
-        keep_prob: DropBlock's, in [0, 1].
-        block_size: DropBlock's, int >= 1.
-        dropblock_skip: whether DropBlock stands on the shortcut too.
+        survival_prob: survival probability of the branch under stochastic
+            depth, in (0, 1].
+        keep_prob: keep_prob of DropBlock, in [0, 1].
+        block_size: block_size of DropBlock, int >= 1.
+        dropblock_skip: whether to apply DropBlock to the shortcut too.
         data_format: `"channels_last"`, `"channels_first"` or None, which
             takes `keras.config.image_data_format()`.
 
@@ -213,13 +208,13 @@ class PreActivationBlock(_ResidualBlock):
         `(batch, ceil(height / strides), ceil(width / strides), filters)`.
 
     Raises:
-        ValueError: for dropout in a block of one conv, which has no place
-            for it.
+        ValueError: for dropout in a block with a single conv, which has no
+            place for it.
 
     Reference:
         Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146,
-        section 2 and figure 1. The released code has B(3,3) alone: where the
-        stride of the others stands is our choice.
+        section 2 and figure 1. The released code has only B(3,3). For the
+        other blocks, the position of the stride is our choice.
     """
 
     def _strided_conv(self):
@@ -257,29 +252,30 @@ class PreActivationBlock(_ResidualBlock):
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class PostActivationBlock(_ResidualBlock):
-    """An original residual block: conv-BN-ReLU, and a ReLU after the sum.
+    """The original residual block: conv-BN-ReLU, and a ReLU after the sum.
 
-    (3, 3) is the basic block, (1, 3, 1) with fewer channels inside the
-    bottleneck. The stride is that of the first 3x3 conv, as in Torch's and
-    TensorFlow's code (not the paper's, where it is the first conv's).
+    Kernels (3, 3) give the basic block. Kernels (1, 3, 1) with fewer inner
+    channels give the bottleneck. The first 3x3 conv has the stride, as in
+    the code of Torch and TensorFlow. (In the paper the first conv has it.)
 
-    The shortcut is the identity where channels and stride stay, elsewhere a
-    1x1 conv with BN, or without parameters (option A) every other unit with
-    zeros for the channels that are not there.
+    The shortcut is the identity if the channels stay the same and the stride
+    is 1. Otherwise it is a 1x1 conv with BN or, with `projection=False`, the
+    subsampled input padded with zero channels (the paper's option A, which
+    has no parameters).
 
-    DropBlock stands after every conv-BN(-ReLU) and on the shortcut: the four
-    places of a bottleneck. The paper's code leaves basic blocks without;
-    here they have the same rule, hence three places.
+    DropBlock is applied after every conv-BN(-ReLU) and on the shortcut: these
+    are the four places of a bottleneck. The paper's code has no DropBlock in
+    basic blocks. Here the same rule applies to them and gives three places.
 
     Args:
         filters: channels of the last conv, int >= 1.
-        kernel_sizes: the kernel of each conv.
-        inner_filters: channels of the other convs; None: `filters`.
+        kernel_sizes: kernel size of each conv.
+        inner_filters: channels of the other convs. None uses `filters`.
         strides: stride of the first 3x3 conv.
-        projection: whether a shortcut that changes shape has parameters.
-        zero_init: whether the last BN starts with gamma 0, so that the block
-            starts as its shortcut.
-        Others as in `PreActivationBlock`.
+        projection: whether a shortcut that changes the shape has parameters.
+        zero_init: whether gamma of the last BN starts at 0, so that the block
+            initially computes only its shortcut.
+        others: see `PreActivationBlock`.
 
     Input shape:
         `(batch, height, width, channels)` with `"channels_last"`.
@@ -288,9 +284,9 @@ class PostActivationBlock(_ResidualBlock):
         `(batch, ceil(height / strides), ceil(width / strides), filters)`.
 
     Reference:
-        He et al. 2015, https://arxiv.org/abs/1512.03385, section 3.3; the
-        places of DropBlock: `bottleneck_block` of the DropBlock paper's code
-        (tensorflow/tpu, models/official/resnet).
+        He et al. 2015, https://arxiv.org/abs/1512.03385, section 3.3. The
+        places of DropBlock follow `bottleneck_block` of the DropBlock paper's
+        code (tensorflow/tpu, models/official/resnet).
     """
 
     def __init__(self, *args, projection=True, zero_init=False, **kwargs):
@@ -359,3 +355,15 @@ class PostActivationBlock(_ResidualBlock):
             "projection": self.projection,
             "zero_init": self.zero_init,
         }
+
+
+def check_dropout_has_a_place(kernel_sizes, dropout, spatial_dropout):
+    """Raise ValueError for dropout in a block with a single conv."""
+    if (dropout or spatial_dropout) and len(kernel_sizes) == 1:
+        raise ValueError(
+            "`dropout` and `spatial_dropout` must be 0 in a block with a "
+            "single conv: they are applied between the convs of a block, and "
+            f"B({kernel_sizes[0]}) has only one. Received: "
+            f"dropout={dropout}, spatial_dropout={spatial_dropout}. Use a "
+            "block with two convs, such as B(3,3)."
+        )

@@ -1,21 +1,30 @@
-"""Builders: functional Keras models that give logits."""
+"""Builders of functional Keras models, which return logits."""
 
-from keras_dropblock.models import torch_weights
-from keras_dropblock.models.cards import published
-from keras_dropblock.models.notation import from_notation, from_recipe
+from keras_dropblock.models import notation, torch_weights
+from keras_dropblock.models.groups import in_data_format
+from keras_dropblock.models.network import (
+    Network,
+    copy_weights,
+    data_format,
+    image_shape,
+)
+from keras_dropblock.models.notation import BUILDERS, from_notation
 from keras_dropblock.models.preact_resnet import PreActResNet
-from keras_dropblock.models.pretrained import load
 from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
 
 __all__ = [
+    "BUILDERS",
     "WRN",
     "CifarResNet",
+    "Network",
     "PreActResNet",
     "ResNet",
+    "copy_weights",
+    "data_format",
     "from_notation",
-    "from_recipe",
-    "load",
-    "published",
+    "image_shape",
+    "in_data_format",
+    "notation",
     "torch_weights",
 ]

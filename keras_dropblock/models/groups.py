@@ -1,4 +1,4 @@
-"""What the builders share: the options of groups and blocks."""
+"""Parts that all builders share: input, groups of blocks and classifier."""
 
 import warnings
 
@@ -7,8 +7,7 @@ import keras
 from keras_dropblock.layers import masks
 from keras_dropblock.layers.dropblock import check_keep_prob
 from keras_dropblock.layers.dropout import survival_probs
-from keras_dropblock.models import cards
-from keras_dropblock.models.weights import WeightsError, is_path, load
+from keras_dropblock.models.network import Network, hub
 
 
 def residual_groups(
@@ -22,29 +21,30 @@ def residual_groups(
     dropblock_groups,
     survival_prob,
 ):
-    """Stack blocks in groups, each with the regularisation of its place.
+    """Stack blocks in groups, and set the regularization of each block.
 
-    Group g's output has the layer name `group{g}`, its i-th block
-    `group{g}_block{i}`.
+    The output of group g is a layer with the name `group{g}`. Its i-th block
+    has the name `group{g}_block{i}`. Both numbers start at 1.
 
     Args:
         x: symbolic input of the first group.
         block: class of the blocks.
         blocks: number of blocks in each group.
-        strides: stride of each group's first block.
-        block_arguments: function from the group's number, from 1, to the
-            arguments of its blocks that do not depend on the place.
-        keep_prob: DropBlock's in the last group, in [0, 1]; each group before
-            it drops at a quarter of the next one's rate.
+        strides: stride of the first block of each group.
+        block_arguments: function from the number of a group, from 1, to the
+            arguments that all of its blocks share.
+        keep_prob: keep_prob of DropBlock in the last group, in [0, 1]. Each
+            earlier group has a quarter of the drop rate of the next one.
         dropblock_groups: groups that have DropBlock, or None for the last two.
-        survival_prob: stochastic depth's in the last block, in (0, 1].
+        survival_prob: survival probability of the last block under stochastic
+            depth, in (0, 1]; it falls linearly with depth.
 
     Returns:
         Symbolic output of the last group.
 
     Reference:
-        The quarter: `dropblock_groups` of the DropBlock paper's code
-        (tensorflow/tpu, models/official/resnet/resnet_main.py).
+        The factor of a quarter is from `dropblock_groups` in the DropBlock
+        paper's code (tensorflow/tpu, models/official/resnet/resnet_main.py).
     """
     last = len(blocks)
     rates = drop_rates(keep_prob, dropblock_groups, last)
@@ -63,7 +63,7 @@ def residual_groups(
 
 
 def in_data_format(image_shape):
-    """(height, width, channels) in the order of Keras's default data format."""
+    """Convert (height, width, channels) to Keras's default data format."""
     height, width, channels = image_shape
     if keras.config.image_data_format() == "channels_last":
         return height, width, channels
@@ -71,11 +71,12 @@ def in_data_format(image_shape):
 
 
 def image_input(input_shape, side):
-    """Symbolic images, by default colored squares in the default data format.
+    """Create the input of a network.
 
     Args:
-        input_shape: shape of an image, or None for the default.
-        side: of the default, in pixels.
+        input_shape: shape of an image in Keras's default data format, or None
+            for a square with 3 channels.
+        side: side of that square, in pixels.
 
     Returns:
         `keras.Input` with the name `image`.
@@ -87,7 +88,7 @@ def image_input(input_shape, side):
 
 
 def _warn_of_other_format(shape):
-    """As keras.applications do of images whose channels are a side."""
+    """Warn if the axes look swapped, as `keras.applications` does."""
     data_format = keras.config.image_data_format()
     if data_format == "channels_last":
         channels, other, likely = shape[-1], shape[0], (*shape[1:], shape[0])
@@ -99,12 +100,27 @@ def _warn_of_other_format(shape):
             f"`input_shape` is read as {channels} channels, because the "
             f"default data format is {data_format}. Received: input_shape="
             f"{shape}. Did you mean {likely}?",
-            stacklevel=4,  # who called the builder
+            stacklevel=4,  # the caller of the builder
         )
 
 
 def drop_rates(keep_prob, dropblock_groups, last):
-    """Drop rate of each group: in the last full, else a quarter of the next."""
+    """Drop rate of each group: the last has the full rate.
+
+    Each earlier group has a quarter of the rate of the next one. The rate is
+    0 in groups that are not among `dropblock_groups`.
+
+    Args:
+        keep_prob: see `residual_groups`.
+        dropblock_groups: see `residual_groups`.
+        last: number of the last group.
+
+    Returns:
+        Dict from the number of each group to its drop rate.
+
+    Raises:
+        ValueError: for unknown groups, or a `keep_prob` outside [0, 1].
+    """
     groups = range(1, last + 1)
     if dropblock_groups is None:
         dropblock_groups = (last - 1, last)
@@ -134,12 +150,23 @@ def check_int(argument, value):
 
 
 def classifier(inputs, x, num_classes, *, name, weights, notation):
-    """A model with global average pooling and a dense layer on its last map.
+    """Add global average pooling and a dense layer, and build the model.
 
-    The kernel starts from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), Torch's default
-    for linear layers. The logits are float32 under mixed precision too, so
-    that the loss is exact. `weights`: see `WRN`; `notation` is the network's,
-    by which published ones are found.
+    The kernel is initialized from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), Torch's
+    default for linear layers. With mixed precision, the logits are still
+    float32, so that the loss is precise.
+
+    Args:
+        inputs: symbolic input of the network.
+        x: symbolic output of the last group.
+        num_classes: number of logits, int >= 1.
+        name: name of the model.
+        weights: see `WRN`.
+        notation: name of the network, such as `WRN-28-10`, which is used to
+            find published weights.
+
+    Returns:
+        `Network`.
     """
     check_int("num_classes", num_classes)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
@@ -153,28 +180,7 @@ def classifier(inputs, x, num_classes, *, name, weights, notation):
         ),
         name="logits",
     )(x)
-    model = keras.Model(inputs, logits, name=name)
-    if weights is None:
-        return model
-    if is_path(weights):
-        load(model, weights)
-    else:
-        _load_published(model, cards.of_network(weights, notation))
+    model = Network(inputs, logits, name=name)
+    if weights is not None:
+        hub().load_weights(model, weights, notation)
     return model
-
-
-def _load_published(model, card):
-    channels_last = keras.config.image_data_format() == "channels_last"
-    channels = model.input.shape[-1 if channels_last else 1]
-    for what, received, published in (
-        ("classes", model.output.shape[-1], len(card.class_names)),
-        ("channels", channels, card.image_shape[-1]),
-    ):
-        if received != published:
-            raise WeightsError(
-                f"The weights of {card.name} are for {published} {what}. "
-                f"Received: {received}. To fine-tune them load the model as it "
-                "is, and put a layer of your own on one of its features."
-            )
-    load(model, card.find_weights())
-    model.card = card

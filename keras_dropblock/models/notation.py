@@ -1,34 +1,37 @@
-"""Networks by the names that the papers print: `WRN-40-2-B(3,1,3)`."""
+"""Networks by the notation of the papers, such as `WRN-40-2-B(3,1,3)`."""
 
 import re
 
-from keras_dropblock.models.groups import in_data_format
+from keras_dropblock.keys import shown
+from keras_dropblock.layers.residual import check_dropout_has_a_place
+from keras_dropblock.models import preact_resnet, resnet, wide_resnet
+from keras_dropblock.models.groups import drop_rates
 from keras_dropblock.models.preact_resnet import PreActResNet
 from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
-from keras_dropblock.recipe_text import shown
 
-# With so few digits no number is infinite; a sign of another script is none.
+# At most six digits, so that a number is finite. [0-9], because \d also
+# matches the digits of other scripts.
 _WHOLE = r"([0-9]{1,6})"
 _NUMBER = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)"
 
 
 def from_notation(notation, **arguments):
-    """Build the network that is called by this name.
+    """Build a network from its name in the notation of the papers.
 
     - `WRN-28-10`, `WRN-40-2-B(3,1,3)`: Wide ResNets for small images.
-    - `WRN-50-2-bottleneck`: the paper's for ImageNet.
+    - `WRN-50-2-bottleneck`: the Wide ResNet paper's network for ImageNet.
     - `ResNet-50`, `ResNet-18-1.5`: post-activation, for ImageNet. The second
-      is widened: the paper's WRN-18 with factor 1.5, whose printed name would
-      not tell it from one for CIFAR.
+      is the paper's WRN-18 with widening factor 1.5. It has a different name
+      here, because `WRN-18-1.5` would look like a network for CIFAR.
     - `PreActResNet-164`, `CifarResNet-110`: thin and deep, for small images.
 
     Args:
         notation: the name.
-        **arguments: passed to the builder, which rejects unknown ones.
+        **arguments: passed to the builder.
 
     Returns:
-        A functional `keras.Model` that gives logits.
+        A functional `keras.Model` that returns logits.
 
     Raises:
         ValueError: if the name cannot be read, or from the builder.
@@ -40,10 +43,29 @@ def from_notation(notation, **arguments):
         Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146,
         section 2 ("WRN-n-k" and "B(M)") and section 3.1.
     """
-    for pattern, build in _PATTERNS.items():
+    builder, parsed = parse(notation)
+    return BUILDERS[builder](**parsed, **arguments)
+
+
+def parse(notation):
+    """Read a network's name.
+
+    Returns:
+        (name of a builder in `BUILDERS`, dict of its arguments).
+
+    Raises:
+        ValueError: if the name cannot be read.
+    """
+    for pattern, (builder, arguments) in _PATTERNS.items():
         match = re.fullmatch(pattern, notation)
         if match:
-            return build(*match.groups(), **arguments)
+            return builder, {
+                name: convert(text)
+                for (name, convert), text in zip(
+                    arguments.items(), match.groups(), strict=True
+                )
+                if text is not None
+            }
     raise ValueError(
         "`notation` must read like WRN-28-10, WRN-40-2-B(3,1,3), "
         "WRN-50-2-bottleneck, ResNet-50, ResNet-18-1.5, PreActResNet-164 or "
@@ -52,64 +74,75 @@ def from_notation(notation, **arguments):
     )
 
 
-def fewest_parameters(notation):
-    """Fewer parameters than the network has, without building it.
-
-    More than half of (depth - 4) times the square of the channels that the
-    convs of the last group have: 64 * width, for ImageNet 512 * width. Tells
-    a network that fills the memory from one that does not.
+def check(notation, *, dropblock_groups=None, dropout=0.0, spatial_dropout=0.0):
+    """Check that a network can be built, without building it.
 
     Args:
-        notation: see `from_notation`.
+        notation: name of the network.
+        others: see the builder.
+
+    Raises:
+        ValueError: if it cannot be built.
+    """
+    builder, arguments = parse(notation)
+    if builder == "WRN":
+        kernel_sizes, blocks = wide_resnet.layout(**arguments)
+        check_dropout_has_a_place(kernel_sizes, dropout, spatial_dropout)
+    elif builder == "ResNet":
+        blocks, _ = resnet.layout(**arguments)
+    elif builder == "PreActResNet":
+        blocks, _ = preact_resnet.layout(**arguments)
+    else:
+        blocks = resnet.cifar_layout(**arguments)
+    drop_rates(1.0, dropblock_groups, len(blocks))
+
+
+def fewest_parameters(builder, arguments):
+    """A lower bound on the number of parameters, without building.
+
+    It is used to reject a network that would not fit into memory. The bound
+    is `(depth - 4) * channels^2 / 2` for the convs, plus the head. `channels`
+    is that of the last group: 64 * width, or 512 * width for ImageNet.
+
+    Args:
+        builder: name of a builder in `BUILDERS`.
+        arguments: dict of arguments for the builder.
 
     Returns:
-        An int; 0 for what is no notation.
+        An int; 0 if the arguments are not valid for a builder.
     """
-    for pattern, build in _PATTERNS.items():
-        match = re.fullmatch(pattern, notation)
-        if match:
-            depth, width, *_ = (*match.groups(), None)
-            channels = (512 if build is _resnet else 64) * float(width or 1)
-            return max(int((int(depth) - 4) * channels**2 / 2), 0)
-    return 0
+    numbers = [
+        arguments.get(name, usual)
+        for name, usual in (("depth", 0), ("width", 1), ("num_classes", 1))
+    ]
+    if not all(type(n) in (int, float) and 0 < n < 1e9 for n in numbers):
+        return 0
+    depth, width, num_classes = numbers
+    channels = (512 if builder == "ResNet" else 64) * width
+    convs = max((depth - 4) * channels**2 / 2, 0)
+    return int(convs + num_classes * channels) if convs else 0
 
 
-def from_recipe(recipe, image_shape, num_classes):
-    """The network of a `Recipe`, with its regularisers.
-
-    Its input has Keras's default data format; `image_shape` has none: it is
-    always (height, width, channels).
-    """
-    options = (
-        *("dropout", "spatial_dropout", "survival_prob", "keep_prob"),
-        *("block_size", "dropblock_groups", "dropblock_skip"),
-    )
-    arguments = {option: getattr(recipe, option) for option in options}
-    if recipe.zero_init:  # an argument of post-activation ResNets alone
-        arguments["zero_init"] = True
-    return from_notation(
-        recipe.model,
-        input_shape=in_data_format(image_shape),
-        num_classes=num_classes,
-        **arguments,
-    )
-
-
-def _wrn(depth, width, block, **arguments):
-    if block is None:
-        return WRN(int(depth), int(width), **arguments)
-    # Not `arguments["block"] = block`: naming it twice is an error.
-    return WRN(int(depth), int(width), block=block, **arguments)
-
-
-def _resnet(depth, width, **arguments):
-    return ResNet(int(depth), float(width or 1), **arguments)
-
-
+BUILDERS = {
+    "WRN": WRN,
+    "ResNet": ResNet,
+    "PreActResNet": PreActResNet,
+    "CifarResNet": CifarResNet,
+}
+_DEPTH = {"depth": int}
 _PATTERNS = {
-    rf"WRN-{_WHOLE}-{_WHOLE}(?:-(B\([0-9, ]+\)))?": _wrn,
-    rf"WRN-{_WHOLE}-{_NUMBER}-bottleneck": _resnet,
-    rf"ResNet-{_WHOLE}(?:-{_NUMBER})?": _resnet,
-    rf"PreActResNet-{_WHOLE}": lambda depth, **k: PreActResNet(int(depth), **k),
-    rf"CifarResNet-{_WHOLE}": lambda depth, **k: CifarResNet(int(depth), **k),
+    rf"WRN-{_WHOLE}-{_WHOLE}(?:-(B\([0-9, ]+\)))?": (
+        "WRN",
+        {"depth": int, "width": int, "block": str},
+    ),
+    rf"WRN-{_WHOLE}-{_NUMBER}-bottleneck": (
+        "ResNet",
+        {"depth": int, "width": float},
+    ),
+    rf"ResNet-{_WHOLE}(?:-{_NUMBER})?": (
+        "ResNet",
+        {"depth": int, "width": float},
+    ),
+    rf"PreActResNet-{_WHOLE}": ("PreActResNet", _DEPTH),
+    rf"CifarResNet-{_WHOLE}": ("CifarResNet", _DEPTH),
 }

@@ -10,8 +10,10 @@ from keras_dropblock.models.groups import (
     image_input,
     residual_groups,
 )
+from keras_dropblock.models.network import builder
 
 
+@builder
 def PreActResNet(
     depth,
     *,
@@ -30,23 +32,23 @@ def PreActResNet(
 ):
     """Pre-activation ResNet for CIFAR: 110, 164 and 1001 layers.
 
-    What the Wide ResNet paper sets its wide networks against. Three groups of
-    16, 32 and 64 channels of basic blocks, or of bottlenecks whose output has
-    four times as many.
+    The Wide ResNet paper compares its wide networks with these. Three groups
+    have 16, 32 and 64 channels. The blocks are basic blocks, or bottlenecks
+    whose output has four times as many channels.
 
     Args:
         depth: `6n + 2` for basic blocks (110), `9n + 2` for bottlenecks (164,
             1001).
-        bottleneck: the kind of block; None: bottlenecks from 164 layers on,
-            as in the paper.
-        Others as in `WRN`.
+        bottleneck: whether the blocks are bottlenecks. None: from 164 layers
+            on, as in the paper.
+        others: see `WRN`.
 
     Returns:
-        A functional `keras.Model` from normalised images to logits.
+        A functional `keras.Model` from normalized images to logits.
 
     Raises:
-        ValueError: for a depth that does not fit, or an argument out of its
-            range.
+        ValueError: for a depth that does not match the blocks, or an argument
+            out of its range.
 
     Example:
         >>> model = PreActResNet(164, survival_prob=0.5)
@@ -54,18 +56,7 @@ def PreActResNet(
     Reference:
         He et al. 2016, https://arxiv.org/abs/1603.05027, tables 2 and 4.
     """
-    check_int("depth", depth)
-    if bottleneck is None:
-        bottleneck = depth >= 164
-    step = 9 if bottleneck else 6
-    blocks, rest = divmod(depth - 2, step)
-    if blocks < 1 or rest:
-        below = step * max(blocks, 1) + 2
-        kind = "bottlenecks" if bottleneck else "basic blocks"
-        raise ValueError(
-            f"`depth` must be {step}n + 2 for {kind}. Received: "
-            f"depth={depth}. Did you mean {below} or {below + step}?"
-        )
+    blocks, bottleneck = layout(depth, bottleneck)
 
     def block_arguments(group):
         channels = 16 * 2 ** (group - 1)
@@ -84,7 +75,7 @@ def PreActResNet(
     x = residual_groups(
         x,
         PreActivationBlock,
-        [blocks] * 3,
+        blocks,
         strides=(1, 2, 2),
         block_arguments=block_arguments,
         keep_prob=keep_prob,
@@ -95,8 +86,31 @@ def PreActResNet(
     x = keras.layers.ReLU(name="relu")(x)
     name = name or f"preact_resnet_{depth}"
     return classifier(
-        *(inputs, x, num_classes),
+        inputs,
+        x,
+        num_classes,
         name=name,
         weights=weights,
         notation=f"PreActResNet-{depth}",
     )
+
+
+def layout(depth, bottleneck=None):
+    """(number of blocks in each group, whether they are bottlenecks).
+
+    Raises:
+        ValueError: see `PreActResNet`.
+    """
+    check_int("depth", depth)
+    if bottleneck is None:
+        bottleneck = depth >= 164
+    step = 9 if bottleneck else 6
+    blocks, rest = divmod(depth - 2, step)
+    if blocks < 1 or rest:
+        below = step * max(blocks, 1) + 2
+        kind = "bottlenecks" if bottleneck else "basic blocks"
+        raise ValueError(
+            f"`depth` must be {step}n + 2 for {kind}. Received: "
+            f"depth={depth}. Did you mean {below} or {below + step}?"
+        )
+    return [blocks] * 3, bottleneck

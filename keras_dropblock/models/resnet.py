@@ -1,4 +1,4 @@
-"""Post-activation ResNets: the ImageNet family, and ResNet-110 for CIFAR."""
+"""Post-activation ResNets for ImageNet, and ResNet-110 for CIFAR."""
 
 import keras
 
@@ -10,6 +10,7 @@ from keras_dropblock.models.groups import (
     image_input,
     residual_groups,
 )
+from keras_dropblock.models.network import builder
 
 # Blocks in each group, and whether they are bottlenecks.
 DEPTHS = {
@@ -21,6 +22,7 @@ DEPTHS = {
 }
 
 
+@builder
 def ResNet(
     depth,
     width=1,
@@ -38,43 +40,47 @@ def ResNet(
     weights=None,
     name=None,
 ):
-    """ResNet or Wide ResNet for ImageNet, after activation.
+    """Post-activation ResNet or Wide ResNet for ImageNet.
 
-    `ResNet(50)` is ResNet-50, `ResNet(18, 1.5)` WRN-18 with widening factor
-    1.5, `ResNet(50, 2)` WRN-50-2-bottleneck. Basic blocks (18, 34) are
-    widened as a whole, bottlenecks (50, 101, 152) inside alone, so that their
-    output keeps 256, 512, 1024 and 2048 channels. The stem has 64 channels
-    always.
+    `ResNet(50)` is ResNet-50, `ResNet(18, 1.5)` is WRN-18 with widening
+    factor 1.5, and `ResNet(50, 2)` is WRN-50-2-bottleneck. In basic blocks
+    (18, 34) all convs are widened. In bottlenecks (50, 101, 152) only the
+    inner convs are widened, so their output still has 256, 512, 1024 and 2048
+    channels. The stem always has 64 channels.
 
-    DropBlock stands at the four places of a bottleneck, in groups 3 and 4 at
-    a quarter and at the whole of the rate, as for the DropBlock paper's
-    ResNet-50 (78.13 % top-1 on ImageNet with keep_prob 0.9, block_size 7).
+    DropBlock is applied at the four places of a bottleneck. By default, group
+    4 has the full drop rate and group 3 a quarter of it, as in the DropBlock
+    paper's ResNet-50 (78.13 % top-1 on ImageNet with keep_prob 0.9,
+    block_size 7).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        width: factor of the channels, > 0, with whole channels as result.
+        width: factor of the channels, > 0; `64 * width` must be an integer.
         num_classes: number of logits.
-        input_shape: shape of an image, or None for (224, 224, 3); with
-            channels first as Keras's default, (3, 224, 224). Height and
-            width may be None.
+        input_shape: shape of an image. None gives (224, 224, 3), or
+            (3, 224, 224) if Keras's default data format is channels first.
+            Height and width may be None.
         dropout: rate of Dropout between the convs of a block, in [0, 1].
         spatial_dropout: rate of SpatialDropout2D in the same places.
-        survival_prob: of the last block under stochastic depth, in (0, 1].
-        keep_prob: DropBlock's, in [0, 1]. 1.0 adds no DropBlock layer.
-        block_size: DropBlock's, in units of the feature map, int >= 1.
+        survival_prob: survival probability of the last block under stochastic
+            depth, in (0, 1].
+        keep_prob: keep_prob of DropBlock in the last group, in [0, 1]. 1.0
+            adds no DropBlock layer.
+        block_size: block_size of DropBlock, in units of the feature map,
+            int >= 1.
         dropblock_groups: groups that have DropBlock, among 1 to 4.
-        dropblock_skip: whether it stands on the shortcuts too, or in the
-            conv branches alone.
-        zero_init: whether the last BN of each block starts with gamma 0.
+        dropblock_skip: whether to apply DropBlock to the shortcuts too, or
+            only to the conv branches.
+        zero_init: whether gamma of the last BN of each block starts at 0.
         weights: see `WRN`.
-        name: name of the model, or None for one like `resnet_50_2`.
+        name: name of the model, or None for a name like `resnet_50_2`.
 
     Returns:
-        A functional `keras.Model` from normalised images to logits.
+        A functional `keras.Model` from normalized images to logits.
 
     Raises:
-        ValueError: for another depth, a width that gives broken channels, an
-            unknown group, or an argument out of its range.
+        ValueError: for an unknown depth or group, a width that does not give
+            an integer number of channels, or an argument out of its range.
 
     Example:
         >>> model = ResNet(50, 2, keep_prob=0.9)  # WRN-50-2-bottleneck
@@ -84,18 +90,7 @@ def ResNet(
         stride on the 3x3 conv; Zagoruyko and Komodakis 2016, section 3.1 and
         tables 7 and 8; Ghiasi et al. 2018, section 4.1.
     """
-    if depth not in DEPTHS:
-        nearest = min(DEPTHS, key=lambda known: abs(known - depth))
-        raise ValueError(
-            f"`depth` must be one of {tuple(DEPTHS)}. Received: "
-            f"depth={depth!r}. Did you mean {nearest}?"
-        )
-    blocks, bottleneck = DEPTHS[depth]
-    if not (width > 0 and float(64 * width).is_integer()):
-        raise ValueError(
-            "`width` must be a factor > 0 that gives whole channels, 64 * "
-            f"width. Received: width={width!r}."
-        )
+    blocks, bottleneck = layout(depth, width)
 
     def block_arguments(group):
         channels = 64 * 2 ** (group - 1)
@@ -115,7 +110,8 @@ def ResNet(
     x = conv2d(64, 7, 2, name="stem")(inputs)
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
-    # Behind a ReLU zeros pad a maximum as minus infinity does.
+    # After a ReLU, padding with zeros gives the same maximum as padding with
+    # minus infinity.
     x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
     x = keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
     x = residual_groups(
@@ -135,13 +131,36 @@ def ResNet(
     if bottleneck and width != 1:
         notation = f"WRN-{depth}-{width:g}-bottleneck"
     return classifier(
-        *(inputs, x, num_classes),
+        inputs,
+        x,
+        num_classes,
         name=name,
         weights=weights,
         notation=notation,
     )
 
 
+def layout(depth, width=1):
+    """(number of blocks in each group, whether they are bottlenecks).
+
+    Raises:
+        ValueError: see `ResNet`.
+    """
+    if depth not in DEPTHS:
+        nearest = min(DEPTHS, key=lambda known: abs(known - depth))
+        raise ValueError(
+            f"`depth` must be one of {tuple(DEPTHS)}. Received: "
+            f"depth={depth!r}. Did you mean {nearest}?"
+        )
+    if not (width > 0 and float(64 * width).is_integer()):
+        raise ValueError(
+            "`width` must be a factor > 0 for which 64 * width, the number of "
+            f"channels, is an integer. Received: width={width!r}."
+        )
+    return DEPTHS[depth]
+
+
+@builder
 def CifarResNet(
     depth,
     *,
@@ -157,34 +176,27 @@ def CifarResNet(
     weights=None,
     name=None,
 ):
-    """The original ResNet for CIFAR: ResNet-110 and its shallower kin.
+    """The original ResNet for CIFAR, with 20 to 1202 layers.
 
-    Three groups of 16, 32 and 64 channels of basic blocks; shortcuts have no
-    parameters (option A). Thin and deep: what Wide ResNets are compared with,
-    and what stochastic depth was made for.
+    Three groups of basic blocks have 16, 32 and 64 channels. The shortcuts
+    have no parameters (option A). The Wide ResNet paper compares its networks
+    with these thin and deep ones, and stochastic depth was designed for them.
 
     Args:
         depth: `6n + 2`: 20, 32, 44, 56, 110, 1202.
-        Others as in `WRN`.
+        others: see `WRN`.
 
     Returns:
-        A functional `keras.Model` from normalised images to logits.
+        A functional `keras.Model` from normalized images to logits.
 
     Raises:
-        ValueError: for a depth that does not fit, or an argument out of its
-            range.
+        ValueError: for a depth that is not `6n + 2`, or an argument out of
+            its range.
 
     Reference:
         He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
     """
-    check_int("depth", depth)
-    blocks, rest = divmod(depth - 2, 6)
-    if blocks < 1 or rest:
-        below = 6 * max(blocks, 1) + 2
-        raise ValueError(
-            "`depth` must be 6n + 2 (20, 32, 44, 56, 110). Received: "
-            f"depth={depth}. Did you mean {below} or {below + 6}?"
-        )
+    blocks = cifar_layout(depth)
     inputs = image_input(input_shape, 32)
     x = conv2d(16, 3, name="stem")(inputs)
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
@@ -192,7 +204,7 @@ def CifarResNet(
     x = residual_groups(
         x,
         PostActivationBlock,
-        [blocks] * 3,
+        blocks,
         strides=(1, 2, 2),
         block_arguments=lambda group: {
             "filters": 16 * 2 ** (group - 1),
@@ -208,8 +220,27 @@ def CifarResNet(
     )
     name = name or f"cifar_resnet_{depth}"
     return classifier(
-        *(inputs, x, num_classes),
+        inputs,
+        x,
+        num_classes,
         name=name,
         weights=weights,
         notation=f"CifarResNet-{depth}",
     )
+
+
+def cifar_layout(depth):
+    """Number of blocks in each group.
+
+    Raises:
+        ValueError: see `CifarResNet`.
+    """
+    check_int("depth", depth)
+    blocks, rest = divmod(depth - 2, 6)
+    if blocks < 1 or rest:
+        below = 6 * max(blocks, 1) + 2
+        raise ValueError(
+            "`depth` must be 6n + 2 (20, 32, 44, 56, 110). Received: "
+            f"depth={depth}. Did you mean {below} or {below + 6}?"
+        )
+    return [blocks] * 3

@@ -1,35 +1,33 @@
-"""Weights of Torch networks for the builders of this package."""
+"""Loading of Torch weights into the networks of this package."""
 
 import contextlib
 import pathlib
 
 import numpy as np
 
+from keras_dropblock.errors import WeightsError, summary
 from keras_dropblock.layers import PreActivationBlock
-from keras_dropblock.models.weights import summary
-
-
-class TorchWeightsError(ValueError):
-    """A file that does not fit the network; lists what is wrong."""
 
 
 def load(model, path):
     """Load a Torch state dict into a network.
 
-    Names are torchvision's (and timm's) for `ResNet`: `layer1.0.conv1.weight`,
-    and those of the original Wide ResNet release for `WRN`:
-    `group0.block0.conv0`. Nothing is loaded unless everything fits.
+    For `ResNet`, the names of the tensors must be those of torchvision and
+    timm, such as `layer1.0.conv1.weight`. For `WRN`, they must be those of
+    the original Wide ResNet release, such as `group0.block0.conv0`. The model
+    is changed only if all tensors match.
 
     Args:
         model: a `WRN` or `ResNet`, with or without DropBlock.
-        path: `.safetensors`, or a file of `torch.save`, which is read with
-            `weights_only=True`: it can hold tensors, not code.
+        path: a `.safetensors` file, or a file written by `torch.save`. The
+            latter is read with `weights_only=True`, so it cannot run code.
 
     Raises:
-        TorchWeightsError: if the file cannot be read, or tensors are missing,
-            superfluous, of another shape, or no floats; all are listed.
-        ImportError: if safetensors or torch, which reads the file, is not
-            installed.
+        WeightsError: if the file cannot be read, or if tensors are missing,
+            unexpected, of the wrong shape, or not floating-point. The message
+            lists them all.
+        ImportError: if the package that reads the file, safetensors or torch,
+            is not installed.
 
     Example:
         >>> model = keras_dropblock.models.ResNet(50)
@@ -44,10 +42,11 @@ def load(model, path):
     places = _places(model)
     wrong = _differences(tensors, places)
     if wrong:
-        raise TorchWeightsError(
+        raise WeightsError(
             f"{path} does not fit {model.name}: {'; '.join(wrong)}."
         )
-    # All of them first: a sparse tensor, say, turns out to be no array here.
+    # Convert all tensors before the model is changed, because a conversion
+    # may fail, for example that of a sparse tensor.
     with _reading(path):
         arrays = {name: _as_keras(tensors[name]) for name in places}
     for name, variable in places.items():
@@ -56,22 +55,22 @@ def load(model, path):
 
 @contextlib.contextmanager
 def _reading(path):
-    """A context in which errors say that a file cannot be read."""
+    """A context that turns errors into a WeightsError about the file."""
     try:
         yield
     except ImportError:
         raise
-    except Exception as error:  # of many kinds, by format and by version
-        raise TorchWeightsError(
+    except Exception as error:  # the type depends on format and version
+        raise WeightsError(
             f"{path} cannot be read as Torch weights: {summary(error)}"
         ) from error
 
 
 def _read(path):
-    """The tensors of a file by name, as NumPy or Torch has them.
+    """Read the tensors of a file: a dict from name to NumPy or Torch tensor.
 
-    They are not converted: the shape that a file gives a tensor may be
-    larger than any memory.
+    The tensors are not converted here, because a file may declare a shape
+    that does not fit into memory.
     """
     with _reading(path):
         if path.suffix == ".safetensors":
@@ -82,19 +81,19 @@ def _read(path):
             import torch
 
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "params"):  # of training checkpoints
+    for key in ("state_dict", "params"):  # keys of training checkpoints
         if isinstance(tensors, dict):
             tensors = tensors.get(key, tensors)
     if not isinstance(tensors, dict) or not all(
         type(name) is str and hasattr(tensor, "shape")
         for name, tensor in tensors.items()
     ):
-        raise TorchWeightsError(
-            f"{path} must hold a state dict: names, and a tensor for each. "
+        raise WeightsError(
+            f"{path} must hold a state dict, which maps names to tensors. "
             f"Received: {type(tensors).__name__}. Save "
             "`network.state_dict()`."
         )
-    # A counter that no inference uses.
+    # `num_batches_tracked` is a counter that inference does not use.
     return {
         name: tensor
         for name, tensor in tensors.items()
@@ -103,10 +102,10 @@ def _read(path):
 
 
 def _places(model):
-    """Torch's name of each weight -> the variable that it belongs to."""
+    """Dict from Torch's name of each weight to the variable of the model."""
     blocks = [layer for layer in model.layers if "_block" in layer.name]
     if isinstance(blocks[0], PreActivationBlock):
-        # The Wide ResNet release counts from 0.
+        # The Wide ResNet release numbers its groups from 0.
         stem, first_norm, from_group = "conv0", "bn", 1
         group, shortcut = "group{}.block{}.", "convdim"
         conv, norm, from_conv = "conv{}", "bn{}", 0
@@ -145,7 +144,7 @@ def _differences(tensors, places):
     extra = sorted(tensors.keys() - places.keys())
     common = {name: tensors[name] for name in places if name in tensors}
     shapes = [
-        f"{name} {_keras_shape(tensor)} in place of {tuple(places[name].shape)}"
+        f"{name} {_keras_shape(tensor)} instead of {tuple(places[name].shape)}"
         for name, tensor in common.items()
         if _keras_shape(tensor) != tuple(places[name].shape)
     ]
@@ -159,9 +158,9 @@ def _differences(tensors, places):
         + (" ..." if len(found) > 8 else "")
         for what, found in (
             ("missing", missing),
-            ("not known", extra),
-            ("of another shape (in Keras's order of axes)", shapes),
-            ("no floating-point numbers", kinds),
+            ("unexpected", extra),
+            ("of the wrong shape (in Keras's order of axes)", shapes),
+            ("not floating-point", kinds),
         )
         if found
     ]
@@ -174,10 +173,10 @@ def _is_float(tensor):
 
 
 def _axes(tensor):
-    """Torch's order of axes -> Keras's."""
-    if tensor.ndim == 4:  # out, in, height, width
+    """Permutation from Torch's order of axes to Keras's."""
+    if tensor.ndim == 4:  # a conv kernel (out, in, height, width)
         return 2, 3, 1, 0
-    # A dense kernel (out, in); vectors stay.
+    # A dense kernel (out, in) is transposed; vectors stay the same.
     return tuple(reversed(range(tensor.ndim)))
 
 
@@ -186,7 +185,7 @@ def _keras_shape(tensor):
 
 
 def _as_keras(tensor):
-    """A float32 array of a tensor, with the axes as Keras has them."""
+    """Convert a tensor to a float32 array with Keras's order of axes."""
     if not isinstance(tensor, np.ndarray):
         tensor = tensor.detach().float().numpy()
     return np.transpose(tensor.astype("float32"), _axes(tensor))

@@ -12,8 +12,10 @@ from keras_dropblock.models.groups import (
     image_input,
     residual_groups,
 )
+from keras_dropblock.models.network import builder
 
 
+@builder
 def WRN(
     depth,
     width,
@@ -33,71 +35,75 @@ def WRN(
 ):
     """Wide ResNet WRN-depth-width for small images.
 
-    A stem conv of 16 channels, three groups of `16 * width`, `32 * width` and
-    `64 * width` channels at full, half and quarter resolution, BN-ReLU,
-    global average pooling and a dense layer. The output of each group can be
-    taken by name: `model.get_layer("group2").output`.
+    The network has a stem conv with 16 channels; three groups with
+    `16 * width`, `32 * width` and `64 * width` channels at full, half and
+    quarter resolution; BN-ReLU; global average pooling; and a dense layer.
+    The output of a group can be accessed by its name:
+    `model.get_layer("group2").output`.
 
-    Group 3 drops at the full rate `1 - keep_prob`, group 2 at a quarter of
-    it, group 1 at a sixteenth, where they are among `dropblock_groups`.
+    Group 3 has the full drop rate `1 - keep_prob`, group 2 a quarter of it,
+    and group 1 a sixteenth, if they are among `dropblock_groups`.
 
     Args:
-        depth: number of convs, those of the shortcuts counted once a group:
-            `6n + 4` for the named blocks and `3ln + 4` for l times B(3).
+        depth: number of convs, which includes one shortcut conv for each
+            group: `6n + 4` for the named blocks, and `3ln + 4` for B(3)
+            repeated l times.
         width: factor k that multiplies the channels, int >= 1.
-        block: B(M), the kernels of a block's convs. `"B(3,3)"`, `"B(3,1)"`,
-            `"B(1,3)"`, `"B(1,3,1)"`, `"B(3,1,1)"` and `"B(3,1,3)"`, or B(3)
+        block: B(M), where M lists the kernel sizes of a block's convs; or M
+            as a tuple. One of `"B(3,3)"` or `(3, 3)`, `"B(3,1)"`,
+            `"B(1,3)"`, `"B(1,3,1)"`, `"B(3,1,1)"`, `"B(3,1,3)"`, or B(3)
             repeated l times: `"B(3)"`, `"B(3,3,3)"`, `"B(3,3,3,3)"`.
         num_classes: number of logits.
-        input_shape: shape of an image, or None for (32, 32, 3); with channels
-            first as Keras's default, (3, 32, 32). Height and width may be
-            None.
+        input_shape: shape of an image. None gives (32, 32, 3), or (3, 32, 32)
+            if Keras's default data format is channels first. Height and width
+            may be None.
         dropout: rate of Dropout between the convs of a block, in [0, 1]. The
             paper uses 0.3 for CIFAR and 0.4 for SVHN.
         spatial_dropout: rate of SpatialDropout2D in the same places.
-        survival_prob: of the last block under stochastic depth, in (0, 1];
-            it falls linearly with depth. 1.0 adds no such layer.
-        keep_prob: DropBlock's, in [0, 1]. 1.0 adds no DropBlock layer.
-        block_size: DropBlock's, in units of the feature map, int >= 1.
+        survival_prob: survival probability of the last block under stochastic
+            depth, in (0, 1]; it falls linearly with depth. 1.0 adds no
+            stochastic depth layer.
+        keep_prob: keep_prob of DropBlock in the last group, in [0, 1]. 1.0
+            adds no DropBlock layer.
+        block_size: block_size of DropBlock, in units of the feature map,
+            int >= 1.
         dropblock_groups: groups that have DropBlock, among 1, 2 and 3.
-        dropblock_skip: whether it stands on the shortcuts too, or in the
-            conv branches alone.
-        weights: None; a path of weights of this network that Keras can load,
-            with or without DropBlock; or published weights: the data set,
-            such as `"cifar10"`, or the full name (`published()`). A path is a
-            `pathlib.Path`, or a string with a suffix such as `.weights.h5`
-            or with a separator (`"./cifar10"`). Any other string is a
-            published name, even if the working directory has a file or a
-            folder of that name.
+        dropblock_skip: whether to apply DropBlock to the shortcuts too, or
+            only to the conv branches.
+        weights: None; the path of weights of this network that Keras can
+            load, with or without DropBlock; or published weights, given by
+            the data set, such as `"cifar10"`, or by the full name (see
+            `list_models()`). A path is a `pathlib.Path`, or a string with a
+            suffix such as `.weights.h5` or with a separator (`"./cifar10"`).
+            Any other string is a published name, even if the working
+            directory has a file or folder with that name. `weights` does not
+            change the network: DropBlock is added by `keep_prob` alone.
         name: name of the model, or None for `wrn_depth_width`.
 
     Returns:
-        A functional `keras.Model` from images, normalised with the training
-        set's mean and standard deviation, to logits.
+        A functional `keras.Model` from images to logits. The images must be
+        normalized with the mean and standard deviation of the training set.
 
     Raises:
-        ValueError: for a depth that the block does not fit, an unknown block
-            or group, or an argument out of its range.
+        ValueError: for a depth that does not match the block, an unknown
+            block or group, or an argument out of its range.
 
     Example:
         >>> model = WRN(28, 10, keep_prob=0.9)
 
     Reference:
         Zagoruyko and Komodakis 2016, "Wide Residual Networks",
-        https://arxiv.org/abs/1605.07146, table 1. DropBlock's places and the
-        quarter of the rate follow the code of Ghiasi et al. 2018; that paper
-        has no Wide ResNet.
+        https://arxiv.org/abs/1605.07146, table 1. The places of DropBlock and
+        the factor of a quarter follow the code of Ghiasi et al. 2018, whose
+        paper has no Wide ResNet.
     """
-    kernel_sizes = _parse_block(block)
-    blocks = _blocks_per_group(depth, kernel_sizes)
-    check_int("width", width)
-
+    kernel_sizes, blocks = layout(depth, width, block)
     inputs = image_input(input_shape, 32)
     x = conv2d(16, 3, name="stem")(inputs)
     x = residual_groups(
         x,
         PreActivationBlock,
-        [blocks] * 3,
+        blocks,
         strides=(1, 2, 2),
         block_arguments=lambda group: {
             "filters": 16 * width * 2 ** (group - 1),
@@ -115,23 +121,46 @@ def WRN(
     x = keras.layers.ReLU(name="relu")(x)
     name = name or f"wrn_{depth}_{width}"
     return classifier(
-        *(inputs, x, num_classes),
+        inputs,
+        x,
+        num_classes,
         name=name,
         weights=weights,
-        notation=f"WRN-{depth}-{width}"
-        + (f"-{block}" if block != "B(3,3)" else ""),
+        notation=_notation(depth, width, kernel_sizes),
     )
 
 
-# The blocks of the paper's table 2; those of its table 3 are 3s alone.
+def _notation(depth, width, kernel_sizes):
+    name = f"WRN-{depth}-{width}"
+    if kernel_sizes == (3, 3):
+        return name
+    return f"{name}-B({','.join(map(str, kernel_sizes))})"
+
+
+def layout(depth, width, block="B(3,3)"):
+    """(kernel sizes of a block, number of blocks in each group).
+
+    Raises:
+        ValueError: see `WRN`.
+    """
+    kernel_sizes = _parse_block(block)
+    blocks = _blocks_per_group(depth, kernel_sizes)
+    check_int("width", width)
+    return kernel_sizes, [blocks] * 3
+
+
+# The blocks of the paper's table 2. Those of its table 3 repeat B(3).
 _NAMED_BLOCKS = ((3, 3), (3, 1), (1, 3), (1, 3, 1), (3, 1, 1), (3, 1, 3))
 
 
 def _parse_block(block):
-    """`"B(3,1,3)"` -> (3, 1, 3)."""
-    match = re.fullmatch(r"B\((\d+(?:, ?\d+)*)\)", str(block))
-    kernel_sizes = match and tuple(int(k) for k in match[1].split(","))
-    if not match or not (
+    """Parse `"B(3,1,3)"` or (3, 1, 3) to (3, 1, 3)."""
+    if isinstance(block, list | tuple):
+        kernel_sizes = tuple(block)
+    else:
+        match = re.fullmatch(r"B\((\d+(?:, ?\d+)*)\)", str(block))
+        kernel_sizes = match and tuple(int(k) for k in match[1].split(","))
+    if not kernel_sizes or not (
         kernel_sizes in _NAMED_BLOCKS or set(kernel_sizes) == {3}
     ):
         named = ", ".join(
@@ -139,18 +168,19 @@ def _parse_block(block):
         )
         raise ValueError(
             f"`block` must be one of {named}, or B(3) repeated as in "
-            f"'B(3,3,3)'. Received: block={block!r}."
+            "'B(3,3,3)'; (3, 3) is the same as 'B(3,3)'. Received: "
+            f"block={block!r}."
         )
     return kernel_sizes
 
 
 def _blocks_per_group(depth, kernel_sizes):
-    """n, from the depth.
+    """Number of blocks in each group, n, from the depth.
 
-    B(3) repeated l times counts its convs, so depth = 3ln + 4: the paper's
-    table 3 has 2.2 M parameters for every l. The named blocks have
-    n = (depth - 4) / 6 whatever they hold: only so does every row of its
-    table 2 have the number of parameters that is printed there.
+    For B(3) repeated l times, every conv counts: depth = 3ln + 4. This gives
+    2.2 M parameters for every l, as in the paper's table 3. The named blocks
+    have n = (depth - 4) / 6, for any number of convs in the block. Only this
+    rule gives the numbers of parameters in the paper's table 2.
     """
     step = 3 * len(kernel_sizes) if set(kernel_sizes) == {3} else 6
     check_int("depth", depth)

@@ -1,0 +1,63 @@
+"""Decode untrusted image files in a TensorFlow graph, each independently."""
+
+from keras_dropblock.data import headers
+from keras_dropblock.data.headers import OK, UNREADABLE
+
+_AT_ONCE = 2  # files decoded in parallel; limits the memory of a batch
+
+
+def decode_each(files, preprocessing):
+    """Decode a batch of image files. A bad file does not affect the others.
+
+    Args:
+        files: string tensor (batch,), the contents of JPEG or PNG files of
+            any size.
+        preprocessing: `data.Preprocessing` with 1, 3 or 4 channels. Its `fit`
+            is applied to each image.
+
+    Returns:
+        A tuple (images, statuses). Images are a uint8 tensor (batch,
+        *image_shape), black where a file cannot be used. Statuses are a
+        string tensor (batch,): see `data.headers.status`, or `UNREADABLE` for
+        a file that is damaged, truncated or does not support this number of
+        channels.
+    """
+    import tensorflow as tf
+
+    shape = preprocessing.image_shape
+    channels = shape[-1]
+    black = tf.zeros(shape, tf.uint8)
+
+    def decode(file):
+        pixels = tf.io.decode_image(
+            file, channels=channels, expand_animations=False
+        )
+        pixels.set_shape((None, None, channels))
+        return preprocessing.fit(pixels)
+
+    def judge(i, file):
+        status = headers.status(file)
+        image = tf.cond(status == OK, lambda: decode(file), lambda: black)
+        return i, status, tf.ensure_shape(image, shape)
+
+    # A graph cannot catch errors, but a `tf.data.Dataset` can skip elements
+    # that raise one. The extra last element keeps the data set non-empty.
+    count = tf.size(files, tf.int64)
+    rows, status, images = (
+        tf.data.Dataset.from_tensor_slices(files)
+        .enumerate()
+        .map(judge, num_parallel_calls=_AT_ONCE)
+        .ignore_errors()
+        .concatenate(tf.data.Dataset.from_tensors((count, OK, black)))
+        .batch(count + 1)
+        .get_single_element()
+    )
+    statuses = tf.fill([count + 1], UNREADABLE)
+    return (
+        tf.scatter_nd(
+            rows[:, None],
+            images,
+            tf.concat([[count + 1], tf.shape(black, tf.int64)], 0),
+        )[:-1],
+        tf.tensor_scatter_nd_update(statuses, rows[:, None], status)[:-1],
+    )

@@ -1,0 +1,15 @@
+"""Trained models: cards, the registry, loading and prediction."""
+
+from keras_dropblock.hub.card import Card
+from keras_dropblock.hub.loader import load, load_weights, with_new_head
+from keras_dropblock.hub.prediction import predict
+from keras_dropblock.hub.registry import list_models
+
+__all__ = [
+    "Card",
+    "list_models",
+    "load",
+    "load_weights",
+    "predict",
+    "with_new_head",
+]

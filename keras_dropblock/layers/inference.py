@@ -1,0 +1,110 @@
+"""DropBlock and dropout at inference: robustness tests and Monte Carlo."""
+
+import contextlib
+
+from keras_dropblock.layers import overrides
+from keras_dropblock.layers.dropblock import (
+    DropBlock,
+    check_block_size,
+    check_keep_prob,
+)
+from keras_dropblock.layers.dropout import Dropout, SpatialDropout2D
+
+
+def dropblock_layers(model):
+    """All DropBlock layers of a model or layer, nested ones included."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, DropBlock)
+    ]
+
+
+@contextlib.contextmanager
+def dropblock_at_inference(model, keep_prob, block_size=None):
+    """A context in which DropBlock also drops at inference.
+
+    Drop rates keep their ratios: the layer with the highest drop rate gets
+    `keep_prob`, and a layer built with a quarter of that rate drops at a
+    quarter of the new rate. To test a network that was trained without
+    DropBlock, build the same network with DropBlock and load the weights.
+
+    Contexts may be nested. If several of them set the same layer, the
+    innermost one applies. The setting affects every existing model that
+    contains one of the layers: `model`, its submodels, and models around it,
+    compiled or not. It does not affect a `tf.function` or `jax.jit` that you
+    made yourself: such a function keeps the setting of the time when it was
+    traced.
+
+    Args:
+        model: a model with DropBlock layers.
+        keep_prob: fraction of units to keep at inference, in [0, 1].
+        block_size: side of a dropped block, int >= 1. None keeps the block
+            size of each layer.
+
+    Raises:
+        ValueError: if the model has no DropBlock layer, or an argument is out
+            of its range.
+
+    Example:
+        >>> with dropblock_at_inference(model, keep_prob=0.7, block_size=1):
+        ...     model.evaluate(x_test, y_test)
+
+    Reference:
+        Ghiasi et al. 2018, section 4.1.3 and figure 5.
+    """
+    layers = dropblock_layers(model)
+    if not layers:
+        raise ValueError(
+            "`model` has no DropBlock layer to leave on. Build the same "
+            "network with keep_prob < 1 and load the weights into it. "
+            f"Received: model={model.name!r}."
+        )
+    drop_rate = 1.0 - check_keep_prob(keep_prob)
+    if block_size is not None:
+        block_size = check_block_size(block_size)
+    most = max(1.0 - layer.final_keep_prob for layer in layers)
+    settings = {}
+    for layer in layers:
+        share = (1.0 - layer.final_keep_prob) / most if most else 1.0
+        settings[layer] = (
+            1.0 - drop_rate * share,
+            block_size or layer.block_size,
+        )
+    with overrides.override(settings):
+        yield
+
+
+@contextlib.contextmanager
+def dropping_as_trained(model):
+    """A context in which DropBlock and dropout also drop at inference.
+
+    It is meant for Monte Carlo dropout. Each layer drops at the rate it was
+    built with. Batch normalization uses its moving statistics, and stochastic
+    depth stays off. Nested contexts and compiled models behave as described
+    in `dropblock_at_inference`.
+
+    Args:
+        model: a model with DropBlock, Dropout or SpatialDropout2D layers of
+            this package, at least one of them with a drop rate above 0.
+
+    Raises:
+        ValueError: if the model has no such layer.
+
+    Reference:
+        Gal and Ghahramani 2016, https://arxiv.org/abs/1506.02142, section 4.
+    """
+    blocks = [x for x in dropblock_layers(model) if x.final_keep_prob < 1.0]
+    dropouts = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, Dropout | SpatialDropout2D) and layer.rate
+    ]
+    if not blocks and not dropouts:
+        raise ValueError(
+            "`model` has no DropBlock, Dropout or SpatialDropout2D of this "
+            f"package that drops anything. Received: model={model.name!r}."
+        )
+    settings = {x: (x.final_keep_prob, x.block_size) for x in blocks}
+    with overrides.override(settings | dict.fromkeys(dropouts, True)):
+        yield

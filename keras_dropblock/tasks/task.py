@@ -1,0 +1,258 @@
+"""The interface of a task: everything that training by recipe needs."""
+
+import dataclasses
+import importlib
+import sys
+import typing
+
+import keras
+
+from keras_dropblock import keys, models
+from keras_dropblock.errors import RecipeError
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A number that measures how good a model is.
+
+    Args:
+        name: key of the metric in scores, and in the logs of an epoch if they
+            contain it.
+        title: name in tables and plots, without the unit.
+        unit: such as `"%"`, or `""` for none.
+        scale: factor that converts the number to that unit.
+        digits: digits after the decimal point, in that unit.
+        higher_is_better: whether a higher value is better.
+        complement: for a percentage, name of 100 % minus the value, such as
+            `"error"`. Curves show this instead of the value. `""`: curves
+            show the value.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 4
+    higher_is_better: bool = False
+    complement: str = ""
+
+    @property
+    def heading(self):
+        """Title and unit, for the headings of tables."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    @property
+    def curve_title(self):
+        """Title of the axis of the metric's curve."""
+        return f"{self.complement}, %" if self.complement else self.heading
+
+    def curve_value(self, value):
+        """Convert a value to what the metric's curve shows."""
+        if self.complement:
+            return 100 - self.scale * value
+        return self.scale * value
+
+    def text(self, value):
+        """Format a value in the metric's unit, without the unit's name."""
+        return f"{self.scale * value:.{self.digits}f}"
+
+    def text_with_unit(self, value):
+        """Format a value with its unit."""
+        return f"{self.text(value)} {self.unit}".rstrip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a recipe trains: head, loss, metrics, predictions and plots.
+
+    A task is a frozen dataclass. Its fields, created with `keys.key`, are the
+    keys of a recipe that only this task uses. A recipe selects the task with
+    `task = "classification"`, or with `task = "module:Class"` for a task of
+    your own.
+
+    Attributes:
+        metrics: the `Metric`s of the scores. Searches compare runs by the
+            first one, and the last line of a run shows it.
+        augmentations: dict from each value that the recipe's key
+            `augmentation` may have to arguments of `data.augmentation.draw`.
+        pictures: dict from the name of each file that `draw` writes to its
+            caption.
+        output_rank: number of axes of the network's output, including the
+            batch.
+    """
+
+    metrics: typing.ClassVar[tuple[Metric, ...]] = ()
+    augmentations: typing.ClassVar[dict[str, dict]] = {"none": {}}
+    pictures: typing.ClassVar[dict[str, str]] = {}
+    output_rank: typing.ClassVar[int] = 2
+
+    def __post_init__(self):
+        keys.check_keys(self)
+
+    @classmethod
+    def name(cls):
+        """The value of the recipe's key `task`."""
+        known = {value: name for name, value in TASKS.items()}
+        path = f"{cls.__module__}:{cls.__qualname__}"
+        return known.get(path, path)
+
+    def check_data(self, dataset):
+        """Raise DataError for a data set that does not suit this task."""
+
+    def class_names(self, dataset):
+        """Names of the model's outputs, or () if they have no names."""
+        return dataset.class_names or ()
+
+    def usual_augmentation(self, dataset):
+        """Augmentation for a data set if the recipe does not set the key.
+
+        Args:
+            dataset: the recipe's key `dataset`.
+
+        Returns:
+            A key of `augmentations`.
+        """
+        return "none"
+
+    def network(self, notation, dataset, options):
+        """The builder of the network and its arguments, for the card.
+
+        Args:
+            notation: the recipe's key `model`.
+            dataset: `Dataset`.
+            options: dict of further arguments of the builder (regularization).
+
+        Returns:
+            (name of a builder in `models.BUILDERS`, its arguments).
+        """
+        builder, arguments = models.notation.parse(notation)
+        return builder, {
+            **arguments,
+            **options,
+            "input_shape": list(dataset.image_shape),
+            "num_classes": self.outputs(dataset),
+        }
+
+    def outputs(self, dataset):
+        """Number of outputs of the network."""
+        return len(self.class_names(dataset))
+
+    def targets(self, dataset):
+        """A function from an array of labels to the targets of the loss."""
+        raise NotImplementedError
+
+    def mixing(self):
+        """Additional arguments of `data.augmentation.draw` in training."""
+        return {}
+
+    def loss(self):
+        """The loss for `compile`."""
+        raise NotImplementedError
+
+    def training_metrics(self):
+        """New Keras metrics for `compile`."""
+        return []
+
+    def evaluate(self, model, batches):
+        """Compute the scores of a model on a split.
+
+        Returns:
+            Dict from the name of each metric to a number. It also has
+            `images`, the number of images.
+        """
+        outputs = model.predict(batches, verbose=0)
+        return self.scores(outputs, batches.labels)
+
+    def scores(self, outputs, labels):
+        """Compute the scores from the model's outputs for a split."""
+        raise NotImplementedError
+
+    def answer_scores(self, answers, labels):
+        """Compute the scores from the outputs of `serving_model`."""
+        raise NotImplementedError
+
+    def serving_model(self, model, preprocessing):
+        """A Keras model from raw pixels, 0 to 255, to the task's prediction.
+
+        Args:
+            model: a model that takes normalized images.
+            preprocessing: `data.Preprocessing`. None: the result takes
+                normalized images too.
+        """
+        raise NotImplementedError
+
+    def predict(self, model, card, images, *, top=5, batch_size=128):
+        """Predict for images: see `keras_dropblock.predict`."""
+        raise NotImplementedError
+
+    def draw(self, model, batches, card, folder):
+        """Write the `pictures` of a trained model into a folder.
+
+        Args:
+            model: the trained model.
+            batches: `data.Batches` of the test split.
+            card: `hub.Card` of the model.
+            folder: `pathlib.Path` to write to.
+        """
+
+
+def serving_inputs(model, preprocessing):
+    """Create the input and the preprocessing of a serving model.
+
+    Args:
+        model, preprocessing: see `Task.serving_model`.
+
+    Returns:
+        (symbolic float32 images with channels last, symbolic input for
+        `model`).
+    """
+    images = keras.Input(
+        models.image_shape(model), dtype="float32", name="images"
+    )
+    x = images if preprocessing is None else preprocessing.layer()(images)
+    if models.data_format(model) == "channels_first":
+        x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)
+    return images, x
+
+
+TASKS = {
+    "classification": "keras_dropblock.tasks.classification:Classification"
+}
+
+
+def find(name, *, may_import=True):
+    """Find the class of a task.
+
+    Args:
+        name: one of `TASKS`, or `"module:Class"` for a subclass of `Task`.
+
+    Raises:
+        RecipeError: if there is no such task.
+    """
+    path = TASKS.get(name, name)
+    module, separator, qualname = path.partition(":")
+    if not separator:
+        raise RecipeError(
+            f"`task` must be one of {', '.join(TASKS)}, or module:Class for "
+            f"a task of your own. Received: task={keys.shown(name)}. Did you "
+            f"mean {keys.nearest(name, TASKS)}?"
+        )
+    if not (may_import or name in TASKS or module in sys.modules):
+        raise RecipeError(
+            f"`task` must be one of {', '.join(TASKS)}, or from a module that "
+            f"is imported already. Received: task={keys.shown(name)}. If you "
+            f"trust it, import {module} first."
+        )
+    try:
+        task = getattr(importlib.import_module(module), qualname)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(
+            f"`task` must name a class that can be imported. Received: "
+            f"task={keys.shown(name)} ({error})."
+        ) from error
+    if not (isinstance(task, type) and issubclass(task, Task)):
+        raise RecipeError(
+            f"`task` must be a subclass of keras_dropblock.tasks.Task. "
+            f"Received: task={keys.shown(name)}."
+        )
+    return task

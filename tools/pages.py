@@ -1,0 +1,219 @@
+"""Markdown pages of published models: their cards and the tables of models."""
+
+import datetime
+import textwrap
+
+from keras_dropblock import tasks
+
+
+def table(cards, folder):
+    """Tables of the published models, one for each task.
+
+    Args:
+        cards: list of `hub.Card`.
+        folder: prefix of the links to the cards, such as `"models/"`.
+    """
+    if not cards:
+        return "None is published yet.\n"
+    names = dict.fromkeys(card.task for card in cards)
+    return "\n".join(
+        _task_table([card for card in cards if card.task == name], folder)
+        for name in names
+    )
+
+
+def _task_table(cards, folder):
+    metrics = tasks.find(cards[0].task).metrics
+    heads = [
+        "model",
+        "data",
+        "parameters",
+        *(f"test {metric.heading}" for metric in metrics),
+        "n",
+        "hours per run",
+        "hardware",
+    ]
+    numbers = len(metrics) + 3
+    lines = [heads, ["---", "---"] + ["---:"] * numbers + ["---"]]
+    for card in cards:
+        training = card.metrics["training"]
+        lines.append(
+            [
+                f"[{card.name}]({folder}{card.name}/README.md)",
+                card.dataset,
+                f"{card.metrics['parameters']:,}",
+                *(_mean_and_std(card, metric) for metric in metrics),
+                str(card.metrics["n"]),
+                _or_dash(training["hours"], ".2g"),
+                hardware(training),
+            ]
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _or_dash(value, form):
+    return "–" if value is None else format(value, form)
+
+
+def hardware(training):
+    """The hardware that a model was trained on, as readable text."""
+    devices = training["devices"]
+    if all("cpu" in device.lower() for device in devices):
+        return f"CPU, {training['cpus']} cores ({training['machine']})"
+    return f"{', '.join(devices)} ({training['machine']})"
+
+
+def _mean_and_std(card, metric):
+    score = card.metrics["scores"][metric.name]
+    text = metric.text(score["mean"])
+    if score["std"] is None:
+        return text
+    return f"{text} ± {metric.text(score['std'])}"
+
+
+def card_page(card, recipe):
+    """The README of a published model.
+
+    Args:
+        card: `hub.Card` of the model.
+        recipe: resolved `Recipe` of the model.
+    """
+    shown = "\n\n".join(
+        f"![{caption}]({file})\n\n*{caption}*"
+        for file, caption in recipe.task.pictures.items()
+    )
+    return f"""# {card.name}
+
+{_what_it_is(card)}
+
+```
+import keras_dropblock as kdb
+
+model = kdb.load("{card.name}")
+predictions = kdb.predict(model, ["image.png"], top=3)
+```
+
+## Scores
+
+{_scores_table(card)}
+{_how_scored(card, recipe)}
+
+{shown}
+
+![Loss, metrics and learning rate by epoch](curves.png)
+
+## Training
+
+{_training(card, recipe)}
+## Limits
+
+{_limits(card)}
+"""
+
+
+def _what_it_is(card):
+    height, width, channels = card.image_shape
+    classes = len(card.class_names)
+    return textwrap.fill(
+        f"{card.network} with {card.metrics['parameters']:,} parameters for "
+        f"{card.dataset}: images of {height} x {width} pixels with "
+        f"{channels} {'channels' if channels > 1 else 'channel'}"
+        + (f", {classes} classes" if classes else "")
+        + f". License of the weights: {card.license}. The complete training "
+        "recipe is in [recipe.toml](recipe.toml). All numbers on this page "
+        "come from [card.json](card.json).",
+        80,
+    )
+
+
+def _how_scored(card, recipe):
+    metrics = card.metrics
+    watched = (
+        "The test split was evaluated after each epoch, but nothing was "
+        "selected by it."
+    )
+    if recipe.validation_split is not None:
+        watched = (
+            "The test split was evaluated once, at the end. Each epoch "
+            "evaluated the validation split, "
+            f"{recipe.validation_split} of the training images."
+        )
+    return textwrap.fill(
+        f"Measured on the {metrics['test']['images']:,} images of the test "
+        f"split {recipe.test_split}, after the last epoch, without test-time "
+        f"augmentation. {watched} {_spread(metrics)} The published weights "
+        f"are those of seed {metrics['weights']['seed']}, the first run, not "
+        "the best one.",
+        80,
+    )
+
+
+def _spread(metrics):
+    if metrics["n"] == 1:
+        return "There is one run, so the spread over seeds is unknown."
+    seeds = ", ".join(map(str, metrics["seeds"]))
+    return f"Mean ± standard deviation of {metrics['n']} runs, seeds {seeds}."
+
+
+def _scores_table(card):
+    lines = ["| | all runs | published weights |", "|---|---:|---:|"]
+    own = card.metrics["runs"][0]
+    for metric in tasks.find(card.task).metrics:
+        every = _mean_and_std(card, metric)
+        lines.append(
+            f"| {metric.heading} | {every} | {metric.text(own[metric.name])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _limits(card):
+    classes = len(card.class_names)
+    return textwrap.fill(
+        (
+            f"The model assigns one of its {classes} classes to any image. "
+            if classes
+            else ""
+        )
+        + "Its scores hold only for images like those of its test set.",
+        80,
+    )
+
+
+def _training(card, recipe):
+    metrics = card.metrics
+    training = metrics["training"]
+    versions = ", ".join(f"{k} {v}" for k, v in training["versions"].items())
+    first, last = (
+        datetime.datetime.fromisoformat(training[key]).date().isoformat()
+        for key in ("started", "finished")
+    )
+    dates = first if first == last else f"{first} to {last}"
+    rows = {
+        "hardware": hardware(training),
+        "epochs": f"{recipe.epochs} of {training['images']:,} images",
+    }
+    rows |= _speed_and_time(training)
+    rows |= {
+        "dates": dates,
+        "backend": training["backend"],
+        "versions": versions,
+        "commit": training["commit"],
+        "weights": f"{metrics['weights']['bytes']:,} bytes, SHA-256 "
+        f"{metrics['weights']['sha256']}",
+    }
+    if metrics["test"]["sha256"]:
+        rows["test images"] = f"SHA-256 {metrics['test']['sha256']}"
+    lines = [f"| {key} | {value} |" for key, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines]) + "\n"
+
+
+def _speed_and_time(training):
+    """The rows for speed and time. Dashes if the runs were too short."""
+    speed, hours = training["images_per_second"], training["hours"]
+    if speed is None:
+        return {"speed": "–", "time": "–"}
+    time = f"{hours:.2g} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
+    return {
+        "speed": f"{speed:,.0f} images/s in training (median of the epochs)",
+        "time": f"{time} of training steps per run, at that speed",
+    }
