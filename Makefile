@@ -61,7 +61,7 @@ help:
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill a training run 20 times on TensorFlow and on JAX"
 	@echo "make mutants        mutation testing: the tests must detect small bugs"
-	@echo "make bench          measure speed, write benchmarks/results: 14 minutes"
+	@echo "make bench          measure speed, write benchmarks/results"
 	@echo "make lint           run ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check its content"
 	@echo "make clean          remove the virtual environment and build outputs"
@@ -108,8 +108,7 @@ soak: $(VENV)/.backends
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m soak -s
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m soak -s
 
-# Takes about half an hour. Needs torch too, because only the tests on torch
-# detect some of the mutants.
+# Needs torch too, because only the tests on torch detect some of the mutants.
 mutants: $(VENV)/.backends
 	$(BIN)/python tools/mutants.py
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 
+import add_card
 import small_runs as runs
 from keras_dropblock import data, hub, list_models, load, models
 from keras_dropblock.errors import WorkdirError
@@ -620,3 +621,31 @@ def test_a_card_does_not_import_a_module(card_folder, tmp_path, monkeypatch):
     content = json.loads((card_folder / "card.json").read_text())
     with pytest.raises(weights.WeightsError, match="import unknown_task first"):
         hub.Card.from_dict({**content, "task": "unknown_task:Task"})
+
+
+def test_a_run_of_version_0_1_gets_a_card_and_loads(model, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    # 0.1 had neither `task` nor `images`.
+    (run / "recipe.toml").write_text(
+        'model = "WRN-10-1"\ndataset = "quadrants.npz"\nkeep_prob = 0.8\n'
+        f"block_size = 3\nmean = {[*runs.MEAN]}\nstd = {[*runs.STD]}\n"
+    )
+    info = {
+        "image_shape": [16, 16, 3],
+        "class_names": CLASSES,
+        "training_images": 100,
+        "sessions": [],
+    }
+    (run / "run.json").write_text(json.dumps(info))
+    scores = {"accuracy": 0.5, "top5": 1.0, "nll": 1.2, "ece": 0.1}
+    (run / "metrics.json").write_text(json.dumps({**scores, "images": 43}))
+    model.save_weights(run / "model.weights.h5")
+    add_card.card_of(run).write(run)
+    loaded = load(run)
+    assert_same(loaded, model)
+    assert loaded.card.class_names == CLASSES
+    assert loaded.card.preprocessing == CARD.preprocessing
+    found = loaded.card.metrics["scores"]
+    assert {name: found[name]["mean"] for name in scores} == scores
+    assert Run(run).training_images == 100

@@ -8,12 +8,14 @@ not changed. Resuming a run of version 0.1 also writes its card.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
 
 from keras_dropblock import data, hub
 from keras_dropblock.errors import KerasDropBlockError, WorkdirError
+from keras_dropblock.training import plan
 from keras_dropblock.training.recipe import Recipe
 
 
@@ -45,9 +47,6 @@ def card_of(folder):
         )
     recipe = Recipe.from_toml(folder / "recipe.toml")
     dataset = _Named(info["image_shape"], info["class_names"])
-    builder, arguments = recipe.task.network(
-        recipe.model, dataset, recipe.network_options
-    )
     published = "weights" in info
     scores = folder / "metrics.json"
     scores = json.loads(scores.read_text("utf-8")) if scores.exists() else {}
@@ -55,19 +54,9 @@ def card_of(folder):
     metrics = {k: v for k, v in info.items() if k not in known}
     if published:
         metrics["test"]["split"] = recipe.test_split
-    return hub.Card(
-        name=info["name"] if published else folder.resolve().name,
-        network=recipe.model,
-        builder=builder,
-        arguments=arguments,
-        preprocessing=data.Preprocessing(
-            dataset.image_shape[:2],
-            recipe.mean,
-            recipe.std,
-            recipe.crop_fraction,
-        ),
-        class_names=dataset.class_names,
-        dataset=recipe.dataset,
+    name = info["name"] if published else folder.resolve().name
+    return dataclasses.replace(
+        plan.card_of(recipe, dataset, name),
         metrics=metrics if published else _of_run(scores, recipe),
     )
 

@@ -40,8 +40,6 @@ IN_WHEEL = 2_000_000  # maximum bytes of weights in the wheel, in total
 _NOT_RUN = "Not run by this project yet."
 # The keys of a card's metrics that the registry includes.
 _IN_REGISTRY = ("n", "scores", "parameters", "weights", "test")
-# Largest relative difference between the weights' scores and the run's.
-_TOLERANCE = 0.03
 
 
 class PublishError(KerasDropBlockError, ValueError):
@@ -232,7 +230,7 @@ def _write_page(folder, card):
 def _check_scores(run, found, recipe):
     for metric in recipe.task.metrics:
         here, there = found[metric.name], run.scores[metric.name]
-        if not abs(here - there) <= _TOLERANCE * max(abs(there), 0.05):
+        if not abs(here - there) <= metric.tolerance:
             raise PublishError(
                 f"The weights of {run.workdir} do not give its scores: "
                 f"{metric.name} is {here:.4f}, but {there:.4f} in "

@@ -7,7 +7,7 @@ from keras_dropblock import models, tasks
 from keras_dropblock.errors import RecipeError, WeightsError
 from keras_dropblock.keys import is_writable, shown
 
-REQUIRED = ("name", "preprocessing", "class_names")
+_REQUIRED = ("name", "preprocessing", "class_names")
 _PIXELS = 2**25  # the same limit as for decoded image files
 
 
@@ -23,7 +23,7 @@ def check(content, known, source):
         raise WeightsError(
             f"{source} must be an object. Received: {shown(content)}."
         )
-    missing = [key for key in REQUIRED if key not in content]
+    missing = [key for key in _REQUIRED if key not in content]
     unknown = [key for key in content if key not in known]
     if missing or unknown:
         raise WeightsError(

@@ -55,6 +55,7 @@ class Classification(Task):
             2,
             higher_is_better=True,
             complement="error",
+            tolerance=2e-3,
         ),
         Metric(
             "top5",
@@ -64,6 +65,7 @@ class Classification(Task):
             2,
             higher_is_better=True,
             complement="top-5 error",
+            tolerance=2e-3,
         ),
         Metric("nll", "NLL", "nats", 1, 4),
         Metric("ece", "ECE", "%", 100, 2),

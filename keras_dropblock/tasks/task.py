@@ -26,6 +26,8 @@ class Metric:
         complement: for a percentage, name of 100 % minus the value, such as
             `"error"`. Curves show this instead of the value. `""`: curves
             show the value.
+        tolerance: largest difference that rounding may cause when the same
+            weights are evaluated on another machine.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Metric:
     digits: int = 4
     higher_is_better: bool = False
     complement: str = ""
+    tolerance: float = 1e-2
 
     @property
     def heading(self):

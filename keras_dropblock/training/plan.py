@@ -138,7 +138,7 @@ def resolve(recipe, name="model"):
                 f"channels of {recipe.dataset}. Received: "
                 f"{key}={getattr(recipe, key)}."
             )
-    return Plan(recipe, dataset, _card(recipe, dataset, name))
+    return Plan(recipe, dataset, card_of(recipe, dataset, name))
 
 
 def settled(recipe):
@@ -167,7 +167,14 @@ def has_validation(recipe):
     return data.sources.has_validation_folder(recipe.dataset)
 
 
-def _card(recipe, dataset, name):
+def card_of(recipe, dataset, name):
+    """Make the `hub.Card` of a model before it is trained.
+
+    Args:
+        recipe: `Recipe` with its mean and std.
+        dataset: `data.Dataset`; only its images' shape and class names count.
+        name: of the model.
+    """
     builder, arguments = recipe.task.network(
         recipe.model, dataset, recipe.network_options
     )
