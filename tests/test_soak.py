@@ -53,6 +53,17 @@ def written_at(path):
         return 0
 
 
+def hold_in_a_write(process, backup, rng):
+    """Stop a trainee at a random time while it writes a checkpoint."""
+    while wait_for(lambda: files.temporaries(backup), process):
+        time.sleep(rng.uniform(0, 0.003))
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)  # until it has stopped
+        if files.temporaries(backup):
+            return
+        process.send_signal(signal.SIGCONT)  # The write had ended.
+
+
 def kill(process, backup, rng, within_a_write):
     """Kill a trainee at a random time.
 
@@ -67,8 +78,7 @@ def kill(process, backup, rng, within_a_write):
         if wait_for(lambda: written_at(last) > before, process):
             time.sleep(rng.uniform(0, 0.4))
         if within_a_write:
-            wait_for(lambda: files.temporaries(backup), process)
-            time.sleep(rng.uniform(0, 0.003))
+            hold_in_a_write(process, backup, rng)
     finally:
         process.kill()
         _, told = process.communicate()
