@@ -7,6 +7,7 @@ import pytest
 import keras_dropblock as kdb
 from keras_dropblock import data
 from keras_dropblock.errors import DataError
+from keras_dropblock.training import plan
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="TensorFlow reads the files"
@@ -136,3 +137,25 @@ def test_a_recipe_trains_on_a_folder(tmp_path):
         model, [tmp_path / "colors" / "red" / "00.png"]
     )
     assert best == "red" and probability > 0.5
+
+
+def test_a_class_named_train_is_not_the_training_split(tmp_path):
+    write(tmp_path, 5)
+    (tmp_path / "red").rename(tmp_path / "train")
+    dataset = data.load(f"folder:{tmp_path}", test_split=0.2, image_size=8)
+    assert dataset.class_names == ("blue", "green", "train")
+
+
+def test_a_model_is_evaluated_at_the_size_of_its_card(tmp_path):
+    write(tmp_path, 5)
+    recipe = kdb.Recipe(
+        dataset=f"folder:{tmp_path}",
+        model="WRN-10-1",
+        test_split=0.2,
+        image_size=8,
+        augmentation="none",
+    )
+    card = plan.resolve(recipe).card
+    assert plan.recipe_of(card).image_size == 8
+    digits = plan.resolve(kdb.Recipe(dataset="digits", model="WRN-10-1")).card
+    assert plan.recipe_of(digits).image_size is None

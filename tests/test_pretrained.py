@@ -149,6 +149,12 @@ def test_a_dataset_name_loads_the_model_marked_as_default(registered):
     )
     assert registry.for_network("quadrants", "WRN-10-1").name == NAME
     assert registry.for_network("wrn", "WRN-10-1").name == "wrn"
+    other = dataclasses.replace(other, default=True)
+    registry.REGISTRY.write_text(
+        json.dumps({"wrn": other.to_dict(), NAME: registered.to_dict()})
+    )
+    with pytest.raises(weights.WeightsError, match="Only one model"):
+        registry.for_network("quadrants", "WRN-10-1")
 
 
 def test_a_name_and_a_builder_give_the_same_network(registered):

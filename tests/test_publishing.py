@@ -12,7 +12,7 @@ import pytest
 import pages
 import publish as publication
 from cards_check import check_cards
-from keras_dropblock import hub, load, runs
+from keras_dropblock import data, hub, load, runs
 from keras_dropblock.errors import WeightsError, WorkdirError
 from keras_dropblock.files import write_json
 from keras_dropblock.hub import Card, registry, weights
@@ -446,3 +446,14 @@ def test_the_command_publishes_or_prints_an_error(npz, tmp_path, checkout):
     shutil.rmtree(checkout / "models" / NAME)
     assert publish("--refresh").returncode == 0
     assert registry.cards() == {}
+
+
+def test_the_digest_of_test_images_depends_on_every_label():
+    images = np.zeros((2, 4, 4, 1), "uint8")
+
+    def digest(labels):
+        arrays = {"test": (images, np.array(labels))}
+        return publication.test_digest(data.dataset.ArrayDataset(arrays))
+
+    assert digest([0, 1]) != digest([0, 2])
+    assert digest([0.25, 0.5]) != digest([0.25, 0.75])

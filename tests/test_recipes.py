@@ -157,3 +157,18 @@ def test_svhn_and_unknown_sets_are_not_augmented():
         ("data/mine.npz", "none"),
     ):
         assert Classification().usual_augmentation(dataset) == augmentation
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        "learning_rate_drops=[2, 3]",
+        "learning_rate_drop_steps=[5]",
+        "reset_momentum=true",
+    ],
+)
+def test_a_cosine_refuses_keys_of_drops(drop):
+    cosine = ["learning_rate_schedule=cosine", "learning_rate_drops=[]"]
+    resolved = Recipe().override(cosine)  # as plan.settled writes it
+    with pytest.raises(RecipeError, match="does not apply"):
+        resolved.override([drop])

@@ -46,13 +46,18 @@ def load(root, options):
             a file cannot be decoded (the message names it), or the images
             differ in size and `image_size` is None.
     """
-    root = pathlib.Path(root)
+    root = pathlib.Path(root).expanduser()
     if not root.is_dir():
         raise DataError(
             f"`dataset` must be folder:PATH, where PATH is an existing folder. "
             f"Received: folder:{root}."
         )
-    folders = _split_folders(root)
+    folders = split_folders(root)
+    if "train" not in folders:
+        raise DataError(
+            f"{root} must have a folder train next to the folder "
+            f"{', '.join(p.name for p in folders.values())}. It has none."
+        )
     class_names = _class_names(folders["train"])
     files = {
         split: _files(folder, class_names) for split, folder in folders.items()
@@ -70,30 +75,33 @@ def load(root, options):
     return ArrayDataset(arrays, class_names, notes)
 
 
-def _split_folders(root):
-    """Dict from the name of each split that has a folder to that folder."""
+def split_folders(root):
+    """Dict from the name of each split that has a folder to that folder.
+
+    A folder `train` that holds images and no folders is not a split but a
+    class, such as the trains in a data set of vehicles.
+    """
+    root = pathlib.Path(root).expanduser()
     found = {
         split: root / name
         for split, names in SPLITS.items()
         for name in names
-        if (root / name).is_dir()
+        if (root / name).is_dir() and _folders_in(root / name)
     }
-    if not found:
-        return {"train": root}
-    if "train" not in found:
-        raise DataError(
-            f"{root} must have a folder train next to the folder "
-            f"{', '.join(p.name for p in found.values())}. It has none."
-        )
-    return found
+    return found or {"train": root}
 
 
-def _class_names(folder):
-    names = sorted(
+def _folders_in(folder):
+    """Sorted names of the folders in a folder, without hidden ones."""
+    return sorted(
         path.name
         for path in folder.iterdir()
         if path.is_dir() and not path.name.startswith(".")
     )
+
+
+def _class_names(folder):
+    names = _folders_in(folder)
     if len(names) < 2:
         raise DataError(
             f"{folder} must have one sub-folder for each class, and at least "
@@ -104,12 +112,11 @@ def _class_names(folder):
 
 def _files(folder, class_names):
     """(paths, labels) of the images in the sub-folders of all classes."""
-    others = {path.name for path in folder.iterdir() if path.is_dir()}
-    others = {name for name in others if not name.startswith(".")}
-    if others - {*class_names}:
+    others = {*_folders_in(folder)} - {*class_names}
+    if others:
         raise DataError(
             f"{folder} must have the same sub-folders as the training images. "
-            f"Not among them: {', '.join(sorted(others - {*class_names}))}."
+            f"Not among them: {', '.join(sorted(others))}."
         )
     paths, labels = [], []
     for label, name in enumerate(class_names):

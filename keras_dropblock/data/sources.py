@@ -95,9 +95,14 @@ def load(source, options=None, **changes):
 def has_validation_folder(source):
     """Whether a source is a folder of images that contains `validation`."""
     root = pathlib.Path(source.removeprefix(FOLDER))
-    return source.startswith(FOLDER) and any(
-        (root / name).is_dir() for name in folders.SPLITS["validation"]
+    return source.startswith(FOLDER) and (
+        "validation" in folders.split_folders(root)
     )
+
+
+def can_resize(source):
+    """Whether the option `image_size` applies to a source."""
+    return source != "digits" and not source.endswith(".npz")
 
 
 def _refuse(source, options, *names):

@@ -91,9 +91,19 @@ def for_network(weights, network):
     }
     if weights in fitting:
         return fitting[weights]
-    for card in fitting.values():
-        if card.default and re.split("[:/]", card.dataset)[0] == weights:
-            return card
+    defaults = [
+        name
+        for name, card in fitting.items()
+        if card.default and re.split("[:/]", card.dataset)[0] == weights
+    ]
+    if len(defaults) > 1:
+        raise WeightsError(
+            f"Only one model may be the default for {network} on {weights}, "
+            f"but {', '.join(defaults)} are. Set `weights` to one of these "
+            "names."
+        )
+    if defaults:
+        return fitting[defaults[0]]
     raise WeightsError(
         "`weights` must be a path, such as './my.weights.h5', or a model "
         f"published for {network}: {', '.join(fitting) or 'there are none'}. "

@@ -270,13 +270,16 @@ def recipe_of(card):
     task = tasks.find(card.task)()
     preprocessing = card.preprocessing
     streamed = preprocessing.crop_fraction != 1.0
+    height, width = preprocessing.image_size
+    # Resizing a square image to its own size changes nothing.
+    resizable = height == width and data.sources.can_resize(card.dataset)
     return dataclasses.replace(
         Recipe(task=task),
         model=card.network,
         dataset=card.dataset,
         test_split=card.metrics.get("test", {}).get("split", "test"),
         augmentation="resized_crop_flip" if streamed else "none",
-        image_size=preprocessing.image_size[0] if streamed else None,
+        image_size=height if resizable else None,
         mean=preprocessing.mean,
         std=preprocessing.std,
     )

@@ -252,6 +252,18 @@ class Recipe:
 
     def _check_learning_rate(self):
         drops = type(self).learning_rate_drops
+        if self.learning_rate_schedule == "cosine":
+            for name, default in (
+                ("learning_rate_drops", drops),
+                ("learning_rate_drop_steps", ()),
+                ("reset_momentum", False),
+            ):
+                if getattr(self, name) not in (default, ()):
+                    raise RecipeError(
+                        f"`{name}` does not apply to "
+                        "learning_rate_schedule = 'cosine', which has no "
+                        f"drops. Received: {name}={getattr(self, name)}."
+                    )
         for steps, epochs, default in (
             ("learning_rate_drop_steps", "learning_rate_drops", drops),
             ("warmup_steps", "warmup_epochs", 0),
