@@ -16,6 +16,7 @@ SHAPES = (
     (32, 32, 32, 64),
     (128, 16, 16, 128),
     (64, 8, 8, 256),
+    (48, 24, 24, 96),
     (16, 56, 56, 64),
 )
 MODES = {
@@ -25,9 +26,6 @@ MODES = {
 }
 KEEP_PROB, BLOCK_SIZE = 0.9, 7
 
-_DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "bfloat16 is only for JAX."
-)
 _ACCELERATOR = flags.DEFINE_bool(
     "accelerator", False, "Measure only JAX, on its accelerator."
 )
@@ -99,7 +97,7 @@ def textbook():
     return Textbook()
 
 
-def tensorflow_step(layer, x, upstream, jit_compile):
+def tensorflow_step(layer, x, upstream, dtype, jit_compile):
     import tensorflow as tf
 
     @tf.function(jit_compile=jit_compile)
@@ -109,11 +107,11 @@ def tensorflow_step(layer, x, upstream, jit_compile):
             y = layer(x, training=True)
         return y, tape.gradient(y, x, upstream)
 
-    x, upstream = tf.constant(x), tf.constant(upstream)
+    x, upstream = (tf.cast(a, dtype) for a in (x, upstream))
     return lambda: step(x, upstream)
 
 
-def jax_step(layer, x, upstream):
+def jax_step(layer, x, upstream, dtype):
     import jax
 
     layer.build(x.shape)
@@ -126,7 +124,9 @@ def jax_step(layer, x, upstream):
         y, backward, state = jax.vjp(forward, x, has_aux=True)
         return y, backward(upstream)[0], state
 
-    x, upstream = jax.device_put(x), jax.device_put(upstream)
+    x, upstream = (
+        jax.device_put(jax.numpy.asarray(a, dtype)) for a in (x, upstream)
+    )
     state = [variable.value for variable in layer.non_trainable_variables]
 
     def run():
@@ -137,11 +137,12 @@ def jax_step(layer, x, upstream):
     return run
 
 
-def torch_step(layer, x, upstream):
+def torch_step(layer, x, upstream, dtype):
     import torch
 
-    x = torch.from_numpy(x).requires_grad_()
-    upstream = torch.from_numpy(upstream)
+    dtype = getattr(torch, dtype)
+    x = torch.from_numpy(x).to(dtype).requires_grad_()
+    upstream = torch.from_numpy(upstream).to(dtype)
 
     def run():
         y = layer(x, training=True)
@@ -150,30 +151,26 @@ def torch_step(layer, x, upstream):
     return run
 
 
-def step(mode, layer, x, upstream):
+def step(mode, layer, x, upstream, dtype):
     if mode == "JAX jit":
-        return jax_step(layer, x, upstream)
+        return jax_step(layer, x, upstream, dtype)
     if mode == "torch eager":
-        return torch_step(layer, x, upstream)
-    return tensorflow_step(layer, x, upstream, mode == "TF jit")
+        return torch_step(layer, x, upstream, dtype)
+    return tensorflow_step(layer, x, upstream, dtype, mode == "TF jit")
 
 
-def measure(mode, shape, seconds):
+def measure(mode, dtype, shape, seconds):
     """One row of results: the median time of each layer, in milliseconds."""
+    import keras
     import numpy as np
 
     rng = np.random.default_rng(0)
     x, upstream = rng.normal(size=(2, *shape)).astype("float32")
-    if _DTYPE.value == "bfloat16":
-        import jax.numpy as jnp
-        import keras
-
-        keras.config.set_dtype_policy("bfloat16")
-        x, upstream = (jnp.asarray(a, "bfloat16") for a in (x, upstream))
+    keras.config.set_dtype_policy(dtype)
     candidates, skipped = layers()
     functions = {}
     for name, layer in candidates.items():
-        function = step(mode, layer, x, upstream)
+        function = step(mode, layer, x, upstream, dtype)
         try:
             function()
         except Exception as error:
@@ -185,6 +182,7 @@ def measure(mode, shape, seconds):
     times = measuring.interleave(functions, seconds)
     return {
         "mode": mode,
+        "dtype": dtype,
         "device": device(),
         "shape": shape,
         "rounds": len(times["ours"]),
@@ -214,7 +212,16 @@ def reason(error):
 def show(rows):
     """The table, and the reasons for empty cells."""
     others = ("identity", "SpatialDropout2D", "KerasCV", "textbook", "ours")
-    table = [["mode", "feature map", "Dropout, ms", *others, "textbook / ours"]]
+    table = [
+        [
+            "mode",
+            "dtype",
+            "feature map",
+            "Dropout, ms",
+            *others,
+            "textbook / ours",
+        ]
+    ]
     for row in rows:
         ms = row["ms"]
         cells = [
@@ -224,7 +231,8 @@ def show(rows):
         shape = " x ".join(map(str, row["shape"]))
         dropout = f"{ms['Dropout']:.1f}"
         gain = f"{ms['textbook'] / ms['ours']:.1f}"
-        table.append([row["mode"], shape, dropout, *cells, gain])
+        start = [row["mode"], row["dtype"], shape, dropout]
+        table.append([*start, *cells, gain])
     left_out = {
         f"- {row['mode']}, no {name}: `{why}`\n"
         for row in rows
@@ -236,10 +244,12 @@ def show(rows):
 def main(_):
     shapes = SHAPES[2:3] if measuring.QUICK.value else SHAPES
     seconds = 1 if measuring.QUICK.value else 6
+    dtypes = measuring.DTYPES.value or ["float32", "bfloat16"]
     if _BACKEND.value:
         rows = [
-            measure(mode, shape, seconds)
+            measure(mode, dtype, shape, seconds)
             for mode in MODES[os.environ["KERAS_BACKEND"]]
+            for dtype in dtypes
             for shape in shapes
         ]
         print(json.dumps(rows))
@@ -251,15 +261,12 @@ def main(_):
             "layer.py",
             f"--backend={backend}",
             f"--quick={measuring.QUICK.value}",
-            f"--dtype={_DTYPE.value}",
+            f"--dtypes={','.join(dtypes)}",
             on_cpu=not accelerator,
             KERAS_BACKEND=backend,
         )
     print(show(rows))
-    plain = _DTYPE.value == "float32"
-    measuring.save(
-        "layer" if plain else f"layer_{_DTYPE.value}", rows, rows[0]["device"]
-    )
+    measuring.save("layer", rows, rows[0]["device"])
 
 
 if __name__ == "__main__":

@@ -48,8 +48,11 @@ def wrn(depth, width, num_classes=10):
     )
 
 
-def training_step(model, images, labels, channels_last):
-    """A function without arguments that runs one step of SGD."""
+def training_step(model, images, labels, channels_last, autocast=False):
+    """A function without arguments that runs one step of SGD.
+
+    With `autocast`, the forward pass is in bfloat16 where PyTorch allows it.
+    """
     images, labels = torch.from_numpy(images), torch.from_numpy(labels)
     # Torch needs (images, channels, height, width). `permute` does not copy.
     images = images.permute(0, 3, 1, 2)
@@ -67,7 +70,8 @@ def training_step(model, images, labels, channels_last):
 
     def step():
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
         return loss.item()

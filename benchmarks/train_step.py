@@ -1,7 +1,10 @@
 """Time a train step with and without DropBlock, and against plain PyTorch.
 
-Trains WRN-16-4 on batches of 64 images. Each network has its own process, and
-the processes run one step each in turn.
+Trains WRN-16-4 and WRN-16-1, in float32 and in bfloat16 (Keras:
+mixed_bfloat16, PyTorch: autocast). Each network has its own process, and the
+processes run one step each in turn. Processors that have no instructions for
+bfloat16 emulate it, so they are measured in float32 only, unless --dtypes asks
+for more.
 """
 
 import os
@@ -14,7 +17,8 @@ import measuring
 import networks
 
 START = time.perf_counter()
-DEPTH, WIDTH, BATCH = 16, 4, 64
+DEPTH, BATCH = 16, 64
+WIDTHS = ["4", "1"]
 DROPBLOCK = {"keep_prob": 0.9, "block_size": 7}
 # (mode, backend, further environment variables)
 MODES = (
@@ -35,6 +39,7 @@ _WORKER = flags.DEFINE_enum(
     [*KERAS, *PLAIN.values()],
     "Internal: what this process trains.",
 )
+_WIDTHS = flags.DEFINE_list("widths", WIDTHS, "Widths of the Wide ResNets.")
 
 
 class Steps:
@@ -69,7 +74,7 @@ class Steps:
             os._exit(0)  # `fit` is still running
 
 
-def train_keras(dropblock):
+def train_keras(width, dtype, dropblock):
     import keras
 
     # Import it before the clock starts.
@@ -78,7 +83,9 @@ def train_keras(dropblock):
     steps = Steps()
     same_batch = networks.batch(BATCH)
     model = networks.compiled(
-        f"WRN-{DEPTH}-{WIDTH}", **(DROPBLOCK if dropblock else {})
+        f"WRN-{DEPTH}-{width}",
+        dtype="mixed_bfloat16" if dtype == "bfloat16" else dtype,
+        **(DROPBLOCK if dropblock else {}),
     )
 
     class SameBatch(keras.utils.PyDataset):
@@ -114,29 +121,33 @@ def timed_scheduler(milliseconds):
     return Timed(lambda progress: 0.9 + 0.1 * progress, total_steps=6)
 
 
-def train_torch(channels_last):
+def train_torch(width, dtype, channels_last):
     import plain_torch
 
     steps = Steps()
     images, labels = networks.batch(BATCH)
     step = plain_torch.training_step(
-        plain_torch.wrn(DEPTH, WIDTH), images, labels.argmax(1), channels_last
+        plain_torch.wrn(DEPTH, width),
+        images,
+        labels.argmax(1),
+        channels_last,
+        autocast=dtype == "bfloat16",
     )
     while True:
         step()
         steps.done()
 
 
-def measure(seconds):
-    """The rows of results, one for each network."""
+def measure(width, dtype, seconds):
+    """The rows of results of one width and dtype, one for each network."""
     workers = {}
     for name, worker in PLAIN.items():
-        workers[name] = start(worker)
+        workers[name] = start(worker, width, dtype)
     for mode, backend, environment in MODES:
         if backend in measuring.ONLY.value:
             for worker, name in KERAS.items():
                 workers[f"{mode}{name}"] = start(
-                    worker, KERAS_BACKEND=backend, **environment
+                    worker, width, dtype, KERAS_BACKEND=backend, **environment
                 )
     turns = {name: worker.turn for name, worker in workers.items()}
     times = measuring.interleave(turns, seconds)
@@ -146,6 +157,8 @@ def measure(seconds):
         scheduler_ms = last.pop("scheduler_ms")
         rows.append(
             {
+                "width": int(width),
+                "dtype": dtype,
                 "network": name,
                 "rounds": len(times[name]),
                 "ms": measuring.medians(times)[name],
@@ -157,18 +170,22 @@ def measure(seconds):
     return rows
 
 
-def start(worker, **environment):
+def start(worker, width, dtype, **environment):
     return measuring.Worker(
-        "train_step.py", f"--worker={worker}", **environment
+        "train_step.py",
+        f"--worker={worker}",
+        f"--widths={width}",
+        f"--dtypes={dtype}",
+        **environment,
     )
 
 
 def show(rows):
-    by_name = {row["network"]: row for row in rows}
-    best = min(row["ms"] for row in rows if row["network"] in PLAIN)
     networks = [
         [
             "network",
+            "dtype",
+            "trained by",
             "ms per step",
             "images/s",
             "relative to plain PyTorch",
@@ -176,40 +193,57 @@ def show(rows):
             "peak memory, MB",
         ]
     ]
-    for row in rows:
-        networks.append(
-            [
-                row["network"],
-                f"{row['ms']:.0f}",
-                f"{BATCH / row['ms'] * 1e3:.1f}",
-                f"{best / row['ms']:.2f}",
-                f"{row['first_step_s']:.1f}",
-                f"{row['peak_mb']}",
-            ]
-        )
     dropblock = [
         [
             "with / without DropBlock",
+            "dtype",
+            "trained by",
             "time",
             "peak memory",
             "memory without libraries",
             "scheduler",
         ]
     ]
-    for mode, *_ in MODES:
-        if mode not in by_name:
-            continue
-        plain, ours = by_name[mode], by_name[f"{mode}, DropBlock"]
-        dropblock.append(
-            [
-                mode,
-                f"{ours['ms'] / plain['ms']:.3f}",
-                f"{ours['peak_mb'] / plain['peak_mb']:.3f}",
-                f"{_above(ours) / _above(plain):.3f}",
-                f"{ours['scheduler_ms'] / plain['ms']:.2%}",
-            ]
-        )
+    kinds = dict.fromkeys((row["width"], row["dtype"]) for row in rows)
+    for kind in kinds:
+        alike = [row for row in rows if (row["width"], row["dtype"]) == kind]
+        start = [f"WRN-{DEPTH}-{kind[0]}", kind[1]]
+        by_name = {row["network"]: row for row in alike}
+        networks += [[*start, *cells] for cells in _networks(by_name)]
+        dropblock += [[*start, *cells] for cells in _dropblock(by_name)]
     return "\n".join(map(measuring.markdown, (networks, dropblock)))
+
+
+def _networks(by_name):
+    best = min(row["ms"] for name, row in by_name.items() if name in PLAIN)
+    return [
+        [
+            name,
+            f"{row['ms']:.0f}",
+            f"{BATCH / row['ms'] * 1e3:.1f}",
+            f"{best / row['ms']:.2f}",
+            f"{row['first_step_s']:.1f}",
+            f"{row['peak_mb']}",
+        ]
+        for name, row in by_name.items()
+    ]
+
+
+def _dropblock(by_name):
+    cells = []
+    for mode, *_ in MODES:
+        if mode in by_name:
+            plain, ours = by_name[mode], by_name[f"{mode}, DropBlock"]
+            cells.append(
+                [
+                    mode,
+                    f"{ours['ms'] / plain['ms']:.3f}",
+                    f"{ours['peak_mb'] / plain['peak_mb']:.3f}",
+                    f"{_above(ours) / _above(plain):.3f}",
+                    f"{ours['scheduler_ms'] / plain['ms']:.2%}",
+                ]
+            )
+    return cells
 
 
 def _above(row):
@@ -218,12 +252,22 @@ def _above(row):
 
 
 def main(_):
+    widths, dtypes = _WIDTHS.value, measuring.DTYPES.value
     if _WORKER.value in PLAIN.values():
-        train_torch(_WORKER.value == "torch_channels_last")
+        channels_last = _WORKER.value == "torch_channels_last"
+        train_torch(int(widths[0]), dtypes[0], channels_last)
     elif _WORKER.value:
-        train_keras(_WORKER.value == "keras_dropblock")
+        dropblock = _WORKER.value == "keras_dropblock"
+        train_keras(int(widths[0]), dtypes[0], dropblock)
     else:
-        rows = measure(seconds=10 if measuring.QUICK.value else 200)
+        if dtypes is None:
+            dtypes = ["float32"]
+            dtypes += ["bfloat16"] if measuring.has_bfloat16() else []
+        seconds = 10 if measuring.QUICK.value else 200
+        rows = []
+        for width in widths:
+            for dtype in dtypes:
+                rows += measure(width, dtype, seconds)
         print(show(rows))
         measuring.save("train_step", rows)
 

@@ -29,12 +29,14 @@ def sample_rows():
     return {
         "layer": [
             {
-                **{"mode": "TF graph", "shape": [32, 8, 8, 64], "rounds": 9},
+                **{"mode": "TF graph", "dtype": "float32", "rounds": 9},
+                **{"shape": [32, 8, 8, 64]},
                 **{"ms": MS, "skipped": {"KerasCV": "TypeError: int()"}},
             }
         ],
         "train_step": [
             {"network": name, "ms": ms, "peak_mb": mb, **network}
+            | {"width": 4, "dtype": "float32"}
             for name, (ms, mb) in steps.items()
         ],
         "efficiency": [
@@ -71,6 +73,7 @@ def test_layers_are_compared_with_dropout():
     head, rule, row = lines("layer")
     assert row == [
         "TF graph",
+        "float32",
         "32 x 8 x 8 x 64",
         "10.0",
         "0.100",
@@ -80,17 +83,19 @@ def test_layers_are_compared_with_dropout():
         "0.500",
         "3.0",
     ]
-    assert rule[0].endswith("-") and rule[2].endswith(":")
+    assert rule[0].endswith("-") and rule[3].endswith(":")
     text = tables.BENCHMARKS["layer"].show(sample_rows()["layer"])
     assert "- TF graph, no KerasCV: `TypeError: int()`" in text
 
 
 def test_steps_are_compared_with_the_better_plain_pytorch():
     *networks, dropblock = lines("train_step")
-    rows = {row[0]: row[1:] for row in networks}
+    assert networks[2][:2] == ["WRN-16-4", "float32"]
+    rows = {row[2]: row[3:] for row in networks}
     assert rows["TF graph"][:3] == ["500", "128.0", "1.28"]
     assert rows["plain PyTorch, channels_last"][2] == "0.80"
-    assert dropblock == ["TF graph", "1.040", "1.050", "1.167", "0.20%"]
+    assert dropblock[:2] == ["WRN-16-4", "float32"]
+    assert dropblock[2:] == ["TF graph", "1.040", "1.050", "1.167", "0.20%"]
 
 
 def test_networks_pipelines_and_formats_are_compared():
