@@ -11,7 +11,6 @@ Reference:
     equation 1.
 """
 
-import functools
 import math
 import numbers
 
@@ -202,46 +201,15 @@ def _drop(inputs, dropped, scale):
     product would keep a float mask, which TensorFlow also creates early.
     """
     scale = ops.cast(scale, inputs.dtype)
-    if keras.backend.backend() == "torch":
-        return _select_on_torch()(inputs, dropped, scale)
 
     def select(x):
         return ops.where(dropped, ops.zeros_like(scale), x * scale)
 
-    if keras.backend.backend() == "jax":
+    if keras.backend.backend() != "tensorflow":
         return select(inputs)
     # The gradient is the same function, and is faster than the one that
     # TensorFlow derives.
     return ops.custom_gradient(lambda x: (select(x), select))(inputs)
-
-
-@functools.cache
-def _select_on_torch():
-    """The select of `_drop`, which on CPUs is faster than `torch.where`."""
-    import torch
-
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-    class Select(torch.autograd.Function):
-        @staticmethod
-        def forward(x, dropped, scale):
-            y = x * scale
-            # Multiply the bits as integers, because 0 * inf would be NaN. In
-            # place, because allocating a new tensor costs as much time as the
-            # product.
-            bits = y.view(integers[y.element_size()])
-            bits.mul_(_castable(~dropped).to(bits.dtype))
-            return y
-
-        @staticmethod
-        def setup_context(ctx, inputs, output):
-            ctx.save_for_backward(*inputs[1:])
-
-        @staticmethod
-        def backward(ctx, upstream):
-            return Select.apply(upstream, *ctx.saved_tensors), None, None
-
-    return Select.apply
 
 
 def _castable(booleans):
