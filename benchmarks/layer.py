@@ -97,7 +97,7 @@ def textbook():
     return Textbook()
 
 
-def tensorflow_step(layer, x, upstream, dtype, jit_compile):
+def tensorflow_step(layer, x, upstream, jit_compile):
     import tensorflow as tf
 
     @tf.function(jit_compile=jit_compile)
@@ -107,11 +107,10 @@ def tensorflow_step(layer, x, upstream, dtype, jit_compile):
             y = layer(x, training=True)
         return y, tape.gradient(y, x, upstream)
 
-    x, upstream = (tf.cast(a, dtype) for a in (x, upstream))
     return lambda: step(x, upstream)
 
 
-def jax_step(layer, x, upstream, dtype):
+def jax_step(layer, x, upstream):
     import jax
 
     layer.build(x.shape)
@@ -124,9 +123,6 @@ def jax_step(layer, x, upstream, dtype):
         y, backward, state = jax.vjp(forward, x, has_aux=True)
         return y, backward(upstream)[0], state
 
-    x, upstream = (
-        jax.device_put(jax.numpy.asarray(a, dtype)) for a in (x, upstream)
-    )
     state = [variable.value for variable in layer.non_trainable_variables]
 
     def run():
@@ -137,12 +133,10 @@ def jax_step(layer, x, upstream, dtype):
     return run
 
 
-def torch_step(layer, x, upstream, dtype):
+def torch_step(layer, x, upstream):
     import torch
 
-    dtype = getattr(torch, dtype)
-    x = torch.from_numpy(x).to(dtype).requires_grad_()
-    upstream = torch.from_numpy(upstream).to(dtype)
+    x.requires_grad_()
 
     def run():
         y = layer(x, training=True)
@@ -151,12 +145,12 @@ def torch_step(layer, x, upstream, dtype):
     return run
 
 
-def step(mode, layer, x, upstream, dtype):
+def step(mode, layer, x, upstream):
     if mode == "JAX jit":
-        return jax_step(layer, x, upstream, dtype)
+        return jax_step(layer, x, upstream)
     if mode == "torch eager":
-        return torch_step(layer, x, upstream, dtype)
-    return tensorflow_step(layer, x, upstream, dtype, mode == "TF jit")
+        return torch_step(layer, x, upstream)
+    return tensorflow_step(layer, x, upstream, mode == "TF jit")
 
 
 def measure(mode, dtype, shape, seconds):
@@ -165,12 +159,15 @@ def measure(mode, dtype, shape, seconds):
     import numpy as np
 
     rng = np.random.default_rng(0)
-    x, upstream = rng.normal(size=(2, *shape)).astype("float32")
+    x, upstream = (
+        keras.ops.convert_to_tensor(rng.normal(size=shape), dtype)
+        for _ in range(2)
+    )
     keras.config.set_dtype_policy(dtype)
     candidates, skipped = layers()
     functions = {}
     for name, layer in candidates.items():
-        function = step(mode, layer, x, upstream, dtype)
+        function = step(mode, layer, x, upstream)
         try:
             function()
         except Exception as error:

@@ -207,10 +207,10 @@ def show(rows):
     kinds = dict.fromkeys((row["width"], row["dtype"]) for row in rows)
     for kind in kinds:
         alike = [row for row in rows if (row["width"], row["dtype"]) == kind]
-        start = [f"WRN-{DEPTH}-{kind[0]}", kind[1]]
+        kind_cells = [f"WRN-{DEPTH}-{kind[0]}", kind[1]]
         by_name = {row["network"]: row for row in alike}
-        networks += [[*start, *cells] for cells in _networks(by_name)]
-        dropblock += [[*start, *cells] for cells in _dropblock(by_name)]
+        networks += [[*kind_cells, *cells] for cells in _networks(by_name)]
+        dropblock += [[*kind_cells, *cells] for cells in _dropblock(by_name)]
     return "\n".join(map(measuring.markdown, (networks, dropblock)))
 
 

@@ -159,3 +159,11 @@ def test_a_model_is_evaluated_at_the_size_of_its_card(tmp_path):
     assert plan.recipe_of(card).image_size == 8
     digits = plan.resolve(kdb.Recipe(dataset="digits", model="WRN-10-1")).card
     assert plan.recipe_of(digits).image_size is None
+
+
+def test_a_split_without_classes_is_an_error(tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / split, 2)
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match="val.* must contain images"):
+        data.load(f"folder:{tmp_path}", image_size=8)

@@ -164,6 +164,7 @@ def test_svhn_and_unknown_sets_are_not_augmented():
     [
         "learning_rate_drops=[2, 3]",
         "learning_rate_drop_steps=[5]",
+        "learning_rate_factor=0.5",
         "reset_momentum=true",
     ],
 )

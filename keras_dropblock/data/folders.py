@@ -78,17 +78,19 @@ def load(root, options):
 def split_folders(root):
     """Dict from the name of each split that has a folder to that folder.
 
-    A folder `train` that holds images and no folders is not a split but a
-    class, such as the trains in a data set of vehicles.
+    If the folder `train` contains no folders, it is a class, such as the
+    trains in a data set of vehicles, and `root` is not split.
     """
     root = pathlib.Path(root).expanduser()
     found = {
         split: root / name
         for split, names in SPLITS.items()
         for name in names
-        if (root / name).is_dir() and _folders_in(root / name)
+        if (root / name).is_dir()
     }
-    return found or {"train": root}
+    if not found or ("train" in found and not _folders_in(found["train"])):
+        return {"train": root}
+    return found
 
 
 def _folders_in(folder):

@@ -253,12 +253,14 @@ class Recipe:
     def _check_learning_rate(self):
         drops = type(self).learning_rate_drops
         if self.learning_rate_schedule == "cosine":
-            for name, default in (
-                ("learning_rate_drops", drops),
-                ("learning_rate_drop_steps", ()),
-                ("reset_momentum", False),
+            for name in (
+                "learning_rate_drops",
+                "learning_rate_drop_steps",
+                "learning_rate_factor",
+                "reset_momentum",
             ):
-                if getattr(self, name) not in (default, ()):
+                # `plan.settled` empties the default drops.
+                if getattr(self, name) not in (getattr(type(self), name), ()):
                     raise RecipeError(
                         f"`{name}` does not apply to "
                         "learning_rate_schedule = 'cosine', which has no "
