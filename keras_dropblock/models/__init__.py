@@ -1,6 +1,7 @@
 """Builders of functional Keras models, which return logits."""
 
 from keras_dropblock.models import notation, torch_weights
+from keras_dropblock.models.features import FeaturePyramid, features
 from keras_dropblock.models.groups import in_data_format
 from keras_dropblock.models.network import (
     Network,
@@ -17,11 +18,13 @@ __all__ = [
     "BUILDERS",
     "WRN",
     "CifarResNet",
+    "FeaturePyramid",
     "Network",
     "PreActResNet",
     "ResNet",
     "copy_weights",
     "data_format",
+    "features",
     "from_notation",
     "image_shape",
     "in_data_format",
