@@ -22,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_draws.py tests/test_dropout.py tests/test_normalization.py \
 	tests/test_residual.py tests/test_wide_resnet.py tests/test_resnet.py \
-	tests/test_at_inference.py tests/test_data_format.py \
+	tests/test_at_inference.py tests/test_data_format.py tests/test_gradcam.py \
 	tests/test_callbacks.py tests/test_optimizers.py \
 	tests/test_conformance.py tests/test_fitting.py \
 	tests/test_recipe_wiring.py tests/test_checkpoint.py \

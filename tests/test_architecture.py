@@ -28,10 +28,12 @@ UPWARDS = {("models/network.py", "hub")}
 KERAS_FREE = ("startup", "errors", "files", "keys", "schedules")
 # Heavy or optional packages.
 ONLY_INSIDE_FUNCTIONS = {
+    "PIL",
     "ai_edge_litert",
     "jax",
     "matplotlib",
     "onnx",
+    "scipy",
     "sklearn",
     "tensorflow",
     "tensorflow_datasets",

@@ -1,0 +1,254 @@
+"""Grad-CAM: image regions that any Keras model uses for a class."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from keras_dropblock import models
+from keras_dropblock.analysis import interception
+
+_TO_PROBABILITIES = (
+    keras.activations.softmax,
+    keras.activations.sigmoid,
+)
+
+
+def grad_cam(
+    model,
+    images,
+    classes=None,
+    *,
+    layer=None,
+    score=None,
+    relu=True,
+    batch_size=32,
+):
+    """Grad-CAM maps of any Keras 3 model, on TensorFlow, JAX or torch.
+
+    The map is a sum of the channels of a feature map. The weight of a channel
+    is the mean over its positions of the gradient of the class's logit. For a
+    network that ends with global average pooling and a dense layer, the map
+    without ReLU is the class activation map divided by the number of
+    positions. Models may be nested, subclassed, or contain layers that are
+    made of layers.
+
+    If the model's last layer has a softmax or sigmoid, this activation is
+    left out, so that the score is the logit.
+
+    Args:
+        model: `keras.Model` of images, with outputs (images, classes), or
+            another model and `score=`.
+        images: the inputs of the model: an array, or a structure of arrays,
+            whose first axis is the images.
+        classes: one class for each image, ints from 0. None: the classes that
+            the model predicts.
+        layer: the layer whose output is weighted: its name, or the layer
+            itself if several have that name. None: the last layer whose
+            output has 4 axes and more than one position. If a layer is called
+            several times, its last call counts.
+        score: function from the model's outputs to a tensor (images,), which
+            replaces the logit of the class. For example, the sum of the
+            logits of a class over the pixels of a segmentation.
+        relu: whether negative values become 0, as in the paper.
+        batch_size: images in one call of the model, int >= 1.
+
+    Returns:
+        float32 array (images, map height, map width).
+
+    Raises:
+        ValueError: if there is no such layer, the layer does not influence
+            the score (on JAX, its maps are 0 instead), the outputs do not
+            have 2 axes and `score` is None, or the number of classes differs
+            from the number of images.
+
+    Example:
+        >>> model = keras.applications.ResNet50V2()
+        >>> maps = grad_cam(model, images)
+
+    Reference:
+        Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep
+        networks via gradient-based localization",
+        https://arxiv.org/abs/1610.02391, equations 1 and 2.
+    """
+    count = len(keras.tree.flatten(images)[0])
+    if classes is not None:
+        _check_classes(classes, count, score)
+        classes = np.asarray(classes, int)
+    first = keras.tree.map_structure(lambda x: x[:1], images)
+    calls = interception.order_of_calls(model, first)
+    if layer is None:
+        layer = interception.last_feature_map(model, calls)
+    else:
+        layer = interception.find_layer(model, layer)
+    maps = []
+    for start in range(0, count, batch_size):
+        part = slice(start, start + batch_size)
+        total = _total(score, None if classes is None else classes[part])
+        x = keras.tree.map_structure(lambda x, part=part: x[part], images)
+        with _as_logits(calls):
+            found = _with_gradient(model, x, layer, total)
+        features, gradient = _as_arrays(layer, *found)
+        maps.append(_weighted(features, gradient, model, relu))
+    return np.concatenate(maps)
+
+
+def _check_classes(classes, count, score):
+    if score is not None:
+        raise ValueError(
+            "`classes` must be None if `score` is given: the score says what "
+            "the maps explain."
+        )
+    if np.shape(classes) != (count,):
+        raise ValueError(
+            "`classes` must have one int for each image. Received: "
+            f"{count} images and classes of shape {np.shape(classes)}."
+        )
+
+
+def _total(score, classes):
+    """A function from outputs to the sum over all images of their scores.
+
+    Images do not influence each other at inference, so the gradient of the
+    sum has the gradient of each image.
+    """
+
+    def total(outputs):
+        if score is not None:
+            return keras.ops.sum(score(outputs))
+        shape = getattr(outputs, "shape", ())
+        if len(shape) != 2:
+            raise ValueError(
+                "`model` must have outputs of shape (images, classes), unless "
+                f"`score` is given. Received: outputs of shape {tuple(shape)}."
+            )
+        chosen = classes
+        if chosen is None:
+            chosen = keras.ops.argmax(outputs, axis=1)
+        rows = keras.ops.one_hot(chosen, shape[1], dtype=outputs.dtype)
+        return keras.ops.sum(outputs * rows)
+
+    return total
+
+
+def _weighted(features, gradient, model, relu):
+    """The sum of the channels, weighted by their mean gradients."""
+    if models.data_format(model) == "channels_first":
+        features, gradient = (
+            np.moveaxis(x, 1, -1) for x in (features, gradient)
+        )
+    weights = gradient.mean((1, 2))
+    maps = np.einsum("nhwc,nc->nhw", features, weights)
+    return np.maximum(maps, 0) if relu else maps
+
+
+@contextlib.contextmanager
+def _as_logits(calls):
+    """A context in which a softmax or sigmoid of the last layer is left out.
+
+    Args:
+        calls: result of `interception.order_of_calls`.
+    """
+    # The last one that does not contain other layers.
+    last = [layer for layer, _ in calls if not layer._layers][-1]
+    with contextlib.ExitStack() as stack:
+        if isinstance(last, keras.layers.Softmax):
+            change = "call", lambda inputs, *args, **kwargs: inputs
+            stack.enter_context(interception.replaced(last, *change))
+        elif getattr(last, "activation", None) in _TO_PROBABILITIES:
+            change = "activation", keras.activations.linear
+            stack.enter_context(interception.replaced(last, *change))
+        yield
+
+
+def _with_gradient(model, images, layer, total):
+    """(output of a layer, gradient of the total), two tensors or None."""
+    gradients = {
+        "tensorflow": _on_tensorflow,
+        "jax": _on_jax,
+        "torch": _on_torch,
+    }
+    backend = keras.backend.backend()
+    if backend not in gradients:
+        raise ValueError(
+            "Grad-CAM needs gradients: the backend must be one of "
+            f"{', '.join(gradients)}. Received: {backend}."
+        )
+    return gradients[backend](model, images, layer, total)
+
+
+def _on_tensorflow(model, images, layer, total):
+    import tensorflow as tf
+
+    kept = None
+
+    def watch(_, output):
+        nonlocal kept
+        kept = output
+        tape.watch(output)
+        return output
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with interception.intercepted([layer], watch):
+            result = total(model(images, training=False))
+    return kept, None if kept is None else tape.gradient(result, kept)
+
+
+def _on_torch(model, images, layer, total):
+    import torch
+
+    kept = None
+
+    def watch(_, output):
+        nonlocal kept
+        kept = output.detach().requires_grad_()
+        return kept
+
+    with torch.enable_grad(), interception.intercepted([layer], watch):
+        result = total(model(images, training=False))
+    if kept is None or not result.requires_grad:
+        return kept, None
+    (gradient,) = torch.autograd.grad(result, kept, allow_unused=True)
+    return kept.detach(), gradient
+
+
+def _on_jax(model, images, layer, total):
+    """A change that is added to the output has the gradient of the output."""
+    import jax
+
+    def run(change):
+        kept = None
+
+        def add(_, output):
+            nonlocal kept
+            kept = output
+            return output + change
+
+        with interception.intercepted([layer], add), keras.StatelessScope():
+            result = total(model(images, training=False))
+        return result, kept
+
+    _, kept = jax.eval_shape(run, 0.0)
+    if kept is None:
+        return None, None
+    zeros = jax.numpy.zeros(kept.shape, kept.dtype)
+    gradient, kept = jax.grad(run, has_aux=True)(zeros)
+    return kept, gradient
+
+
+def _as_arrays(layer, features, gradient):
+    """The two tensors of `_with_gradient` as float32 NumPy arrays."""
+    if features is None or gradient is None:
+        raise ValueError(
+            "`layer` must influence the score of the class. Received: "
+            f"{layer.name}, which does not."
+        )
+    if len(features.shape) != 4:
+        raise ValueError(
+            "`layer` must have an output with 4 axes. Received: "
+            f"{layer.name}, with outputs of shape {tuple(features.shape)}."
+        )
+    return tuple(
+        keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
+        for x in (features, gradient)
+    )
