@@ -32,8 +32,8 @@ BACKEND_NAMES := not parameters_of and not parameters_are and not their_paramete
 	and not cifar10
 BACKEND_MARKS := (not slow or conformance or processes) and not soak
 
-# These tests compare TensorFlow with torch, and need both.
-PEER_TESTS := tests/test_torch_weights.py \
+# These tests compare TensorFlow with torch or read its files, and need both.
+PEER_TESTS := tests/test_torch_weights.py tests/test_published_weights.py \
 	tests/test_optimizers.py::test_a_network_trains_as_in_torch_across_two_drops
 
 # Tests that are likely to fail with a different Keras or TensorFlow.

@@ -114,6 +114,13 @@ GOLDENS = {
         219_482,
         15,
     ),
+    "CifarResNet-8-B": (
+        *_golden(
+            CifarResNet, 8, shortcut="projection", shape=(20, 12, 3), **ALL
+        ),
+        78_042,
+        12,
+    ),
     "CifarResNet-14": (*_golden(CifarResNet, 14, **EVERY), 172_506, 15),
     "CifarResNet-8 12 x 20": (
         *_golden(CifarResNet, 8, shape=(12, 20, 1)),

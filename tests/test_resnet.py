@@ -287,6 +287,7 @@ def test_a_dropped_branch_leaves_the_shortcut():
         ("WRN-50-2-bottleneck", 68_883_240),
         ("PreActResNet-164", 1_703_258),
         ("CifarResNet-110", 1_727_962),
+        ("CifarResNet-20-B", 272_474),  # as published for CIFAR-10
     ],
 )
 def test_notation_reaches_every_builder(notation, parameters):
@@ -307,6 +308,11 @@ def test_notation_reaches_every_builder(notation, parameters):
         (
             lambda: models.CifarResNet(111),
             r"`depth` must be 6n \+ 2.*110 or 116",
+        ),
+        (
+            lambda: models.CifarResNet(20, shortcut="B"),
+            "`shortcut` must be 'padding' .*'projection'.*Received: "
+            "shortcut='B'",
         ),
         (
             lambda: models.PreActResNet(165),

@@ -165,6 +165,9 @@ def load_weights(model, source, network):
             set (see `registry.for_network`).
         network: name of the network in the paper's notation.
     """
+    if weights.is_torch(source):
+        models.torch_weights.load(model, source)
+        return
     if weights.is_path(source):
         weights.read_into(model, source)
         return

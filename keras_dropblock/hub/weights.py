@@ -16,6 +16,8 @@ from keras_dropblock.errors import WeightsError, WriteError, summary
 PACKAGED = pathlib.Path(__file__).with_name("published")
 # Suffixes of the files from which Keras can load weights.
 _SUFFIXES = (".weights.h5", ".weights.json", ".keras", ".h5", ".hdf5")
+# Suffixes of Torch's files. They hold no code: see `models.torch_weights`.
+_TORCH = (".safetensors", ".pth", ".pt")
 _SECONDS = 30  # timeout for a server that sends nothing
 _CHUNK = 1 << 16  # bytes
 # Temporary names differ between processes, but not between threads.
@@ -67,12 +69,17 @@ def is_path(source):
     The answer depends only on the spelling, not on the files that exist. A
     path is a `pathlib.Path`, a string with a separator such as `"./name"`, or
     a string with a suffix of Keras's files (`.weights.h5`, `.weights.json`,
-    `.keras`, `.h5`, `.hdf5`). Published names have neither separators nor
-    such suffixes.
+    `.keras`, `.h5`, `.hdf5`) or of Torch's (see `is_torch`). Published names
+    have neither separators nor such suffixes.
     """
-    if isinstance(source, os.PathLike) or source.endswith(_SUFFIXES):
+    if isinstance(source, os.PathLike) or source.endswith(_SUFFIXES + _TORCH):
         return True
     return os.sep in source or (os.altsep or os.sep) in source
+
+
+def is_torch(source):
+    """Whether a source of weights is a file of Torch, by its suffix."""
+    return os.fspath(source).endswith(_TORCH)
 
 
 def find(name, *, sha256, size, url=None, folder=None, local=True):

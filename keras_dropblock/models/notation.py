@@ -25,6 +25,7 @@ def from_notation(notation, **arguments):
       is the paper's WRN-18 with widening factor 1.5. It has a different name
       here, because `WRN-18-1.5` would look like a network for CIFAR.
     - `PreActResNet-164`, `CifarResNet-110`: thin and deep, for small images.
+      `CifarResNet-110-B` has projection shortcuts (option B).
 
     Args:
         notation: the name.
@@ -144,5 +145,8 @@ _PATTERNS = {
         {"depth": int, "width": float},
     ),
     rf"PreActResNet-{_WHOLE}": ("PreActResNet", _DEPTH),
-    rf"CifarResNet-{_WHOLE}": ("CifarResNet", _DEPTH),
+    rf"CifarResNet-{_WHOLE}(?:-(B))?": (
+        "CifarResNet",
+        {"depth": int, "shortcut": {"B": "projection"}.get},
+    ),
 }

@@ -20,6 +20,8 @@ DEPTHS = {
     101: ((3, 4, 23, 3), True),
     152: ((3, 8, 36, 3), True),
 }
+# Shortcuts of `CifarResNet`, and the ending of its notation.
+SHORTCUTS = {"padding": "", "projection": "B"}
 
 
 @builder
@@ -164,6 +166,7 @@ def layout(depth, width=1):
 def CifarResNet(
     depth,
     *,
+    shortcut="padding",
     num_classes=10,
     input_shape=None,
     dropout=0.0,
@@ -178,25 +181,33 @@ def CifarResNet(
 ):
     """The original ResNet for CIFAR, with 20 to 1202 layers.
 
-    Three groups of basic blocks have 16, 32 and 64 channels. The shortcuts
-    have no parameters (option A). The Wide ResNet paper compares its networks
-    with these thin and deep ones, and stochastic depth was designed for them.
+    Three groups of basic blocks have 16, 32 and 64 channels. The Wide ResNet
+    paper compares its networks with these thin and deep ones, and stochastic
+    depth was designed for them. Its notation is `CifarResNet-110`, or
+    `CifarResNet-110-B` with projection shortcuts.
 
     Args:
         depth: `6n + 2`: 20, 32, 44, 56, 110, 1202.
+        shortcut: the shortcut where the number of channels changes.
+            `"padding"` (option A) has no parameters: every second row and
+            column, and zeros for the new channels. `"projection"` (option B)
+            is a 1x1 conv with BN, as in most networks that others published.
+            All other shortcuts are the identity.
         others: see `WRN`.
 
     Returns:
         A functional `keras.Model` from normalized images to logits.
 
     Raises:
-        ValueError: for a depth that is not `6n + 2`, or an argument out of
-            its range.
+        ValueError: for a depth that is not `6n + 2`, an unknown shortcut, or
+            an argument out of its range.
 
     Reference:
-        He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
+        He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2, and
+        section 3.3 for the options. The paper's own networks for CIFAR have
+        option A.
     """
-    blocks = cifar_layout(depth)
+    blocks = cifar_layout(depth, shortcut)
     inputs = image_input(input_shape, 32)
     x = conv2d(16, 3, name="stem")(inputs)
     x = batch_norm(keras.config.image_data_format(), name="bn")(x)
@@ -212,29 +223,39 @@ def CifarResNet(
             "spatial_dropout": spatial_dropout,
             "block_size": block_size,
             "dropblock_skip": dropblock_skip,
-            "projection": False,
+            "projection": shortcut == "projection",
         },
         keep_prob=keep_prob,
         dropblock_groups=dropblock_groups,
         survival_prob=survival_prob,
     )
-    name = name or f"cifar_resnet_{depth}"
+    letter = SHORTCUTS[shortcut]
+    if name is None:
+        name = f"cifar_resnet_{depth}" + (
+            f"_{letter.lower()}" if letter else ""
+        )
     return classifier(
         inputs,
         x,
         num_classes,
         name=name,
         weights=weights,
-        notation=f"CifarResNet-{depth}",
+        notation=f"CifarResNet-{depth}" + (f"-{letter}" if letter else ""),
     )
 
 
-def cifar_layout(depth):
+def cifar_layout(depth, shortcut="padding"):
     """Number of blocks in each group.
 
     Raises:
         ValueError: see `CifarResNet`.
     """
+    if shortcut not in SHORTCUTS:
+        raise ValueError(
+            "`shortcut` must be 'padding' (option A of the paper) or "
+            "'projection' (option B). Received: "
+            f"shortcut={shortcut!r}."
+        )
     check_int("depth", depth)
     blocks, rest = divmod(depth - 2, 6)
     if blocks < 1 or rest:
