@@ -48,7 +48,7 @@ SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
 .PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
-	test-fuzz soak mutants bench bench-serving lint wheel serve clean
+	test-browser test-fuzz soak mutants bench bench-serving lint wheel serve clean
 
 help:
 	@echo "make quickstart     train a digit classifier, draw plots, export it"
@@ -57,6 +57,7 @@ help:
 	@echo "make test-backends  test layers, schedules and models on JAX and torch"
 	@echo "make test-oldest    run core tests with the oldest supported versions"
 	@echo "make test-serving   test the HTTP server under load, on this machine only"
+	@echo "make test-browser   test the report and the demo in headless Chromium"
 	@echo "make test-fuzz      test with thousands of bad inputs: 4 minutes"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill a training run 20 times on TensorFlow and on JAX"
@@ -70,7 +71,7 @@ quickstart: $(VENV)/.tensorflow
 	$(BIN)/python training/quickstart.py
 
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow and not soak and not fuzz"
+	$(PYTEST) -m "not slow and not soak and not fuzz and not browser"
 
 # These tests spend most of their time in XLA compilation. Without optimization
 # they take half as long.
@@ -94,6 +95,12 @@ test-oldest: $(OLDEST_VENV)/.oldest
 test-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py \
 	  tests/test_fuzz_requests.py
+
+# Without Chromium these tests would be skipped, so it is installed if possible.
+test-browser: $(VENV)/.browser
+	command -v chromedriver > /dev/null || { apt-get update -qq && \
+	  apt-get install -qq --no-install-recommends chromium chromium-driver; }
+	$(BIN)/python -m pytest -m browser
 
 # Needs torch too, because some tests read Torch weights.
 test-fuzz: $(VENV)/.backends
@@ -151,6 +158,10 @@ $(VENV)/.tensorflow: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.tensorflow
 	$(BIN)/python -m pip install --quiet --editable '.[$(TENSORFLOW),dev]'
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	@touch $@
 
 # This version is pinned, because some indexes have a build of it without CUDA.

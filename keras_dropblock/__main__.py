@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-COMMANDS = ("evaluate", "export", "list", "predict", "sweep", "train")
+COMMANDS = ("evaluate", "export", "list", "predict", "report", "sweep", "train")
 
 
 def main():

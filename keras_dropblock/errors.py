@@ -36,6 +36,10 @@ class DifferenceError(KerasDropBlockError, RuntimeError):
     """The outputs of an export differ from the model's. It was not kept."""
 
 
+class ReportError(KerasDropBlockError, ValueError):
+    """A report of runs cannot be written."""
+
+
 class DivergedError(KerasDropBlockError, ArithmeticError):
     """The loss or weights of a run became NaN or infinite."""
 

@@ -31,6 +31,7 @@ ONLY_INSIDE_FUNCTIONS = {
     "PIL",
     "ai_edge_litert",
     "jax",
+    "jinja2",
     "matplotlib",
     "onnx",
     "scipy",

@@ -14,7 +14,8 @@ def main(path):
     needed = ["__init__", "layers/masks", "models/wide_resnet", "cli/train"]
     missing = [x for x in needed if f"keras_dropblock/{x}.py" not in names]
     registry = "keras_dropblock/hub/published.json"
-    missing += [registry] if registry not in names else []
+    template = "keras_dropblock/report/page.html"
+    missing += [name for name in (registry, template) if name not in names]
     if missing or f"{info}/entry_points.txt" not in names:
         sys.exit(f"{path} lacks {missing or 'entry_points.txt'}")
     # Besides code, the wheel has only published weights, at most 2 MB.

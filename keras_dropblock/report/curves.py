@@ -21,24 +21,12 @@ def draw(history_csv, metrics, path):
         rows = list(csv.DictReader(file))
     column = {key: [float(row[key]) for row in rows] for key in rows[0]}
     epochs = [epoch + 1 for epoch in column["epoch"]]
-    panels = [("loss", _lines(column, "loss", lambda value: value), False)]
-    panels += [
-        (
-            metric.curve_title,
-            _lines(column, metric.name, metric.curve_value),
-            bool(metric.complement),
-        )
-        for metric in metrics
-        if metric.name in column
-    ]
-    panels.append(("learning rate", {"": column["learning_rate"]}, True))
-    if "keep_prob" in column:
-        panels.append(("keep_prob", {"": column["keep_prob"]}, False))
-    figure = Figure(figsize=(3.4 * len(panels), 3), layout="constrained")
-    for axes, (title, lines, logarithmic) in zip(
-        figure.subplots(1, len(panels)), panels, strict=True
+    drawn = panels(column, metrics)
+    figure = Figure(figsize=(3.4 * len(drawn), 3), layout="constrained")
+    for axes, (title, series, logarithmic) in zip(
+        figure.subplots(1, len(drawn)), drawn, strict=True
     ):
-        for label, values in lines.items():
+        for label, values in series.items():
             values = np.array(values)
             if logarithmic:
                 values[values == 0] = np.nan  # log scale: leave a gap at 0
@@ -46,12 +34,34 @@ def draw(history_csv, metrics, path):
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        if len(lines) > 1:
+        if len(series) > 1:
             axes.legend()
-        if logarithmic and any(max(values) > 0 for values in lines.values()):
+        if logarithmic and any(max(values) > 0 for values in series.values()):
             axes.set_yscale("log")
-            _label_in_full(axes.yaxis)
+            label_in_full(axes.yaxis)
     files.write_figure(path, figure)
+
+
+def panels(column, metrics):
+    """What the plots of a history show.
+
+    Args:
+        column: dict from the columns of `history.csv` to lists of numbers.
+        metrics: the task's `Metric`s.
+
+    Returns:
+        A list of (title, dict from the name of a split to values, whether the
+        axis is logarithmic). Quantities without a split have the name `""`.
+    """
+    found = [("loss", _lines(column, "loss", lambda value: value), False)]
+    for metric in metrics:
+        series = _lines(column, metric.name, metric.curve_value)
+        if series:
+            found.append((metric.curve_title, series, bool(metric.complement)))
+    found.append(("learning rate", {"": column["learning_rate"]}, True))
+    if "keep_prob" in column:
+        found.append(("keep_prob", {"": column["keep_prob"]}, False))
+    return found
 
 
 def _lines(column, name, convert):
@@ -67,7 +77,7 @@ def _lines(column, name, convert):
     }
 
 
-def _label_in_full(axis):
+def label_in_full(axis):
     """Label a logarithmic axis with 20 and 0.02, not 2 x 10^1, 2 x 10^-2."""
     from matplotlib import ticker
 
