@@ -1,14 +1,34 @@
 """Look into networks: maps, measures and scores. See docs/analysis.md."""
 
+from keras_dropblock.analysis.blocks import score_without_blocks
 from keras_dropblock.analysis.cam import class_activation_maps
+from keras_dropblock.analysis.corruptions import corrupt
 from keras_dropblock.analysis.gradcam import grad_cam
 from keras_dropblock.analysis.interception import read_feature_maps
+from keras_dropblock.analysis.occlusion import (
+    occlusion_maps,
+    score_under_occlusion,
+)
+from keras_dropblock.analysis.redundancy import measure_redundancy
+from keras_dropblock.analysis.robustness import (
+    score_under_corruption,
+    score_under_dropblock,
+    with_dropblock,
+)
 from keras_dropblock.analysis.spread import measure_spread, summarize
 
 __all__ = [
     "class_activation_maps",
+    "corrupt",
     "grad_cam",
+    "measure_redundancy",
     "measure_spread",
+    "occlusion_maps",
     "read_feature_maps",
+    "score_under_corruption",
+    "score_under_dropblock",
+    "score_under_occlusion",
+    "score_without_blocks",
     "summarize",
+    "with_dropblock",
 ]

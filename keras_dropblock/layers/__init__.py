@@ -11,9 +11,11 @@ from keras_dropblock.layers.dropout import (
     StochasticDepth,
 )
 from keras_dropblock.layers.inference import (
+    branches_removed,
     dropblock_at_inference,
     dropblock_layers,
     dropping_as_trained,
+    residual_blocks,
 )
 from keras_dropblock.layers.residual import (
     PostActivationBlock,
@@ -29,7 +31,9 @@ __all__ = [
     "PreActivationBlock",
     "SpatialDropout2D",
     "StochasticDepth",
+    "branches_removed",
     "dropblock_at_inference",
     "dropblock_layers",
     "dropping_as_trained",
+    "residual_blocks",
 ]

@@ -79,7 +79,7 @@ class StochasticDepth(keras.Layer):
         self.supports_masking = True
 
     def call(self, inputs, training=False):
-        if not training:
+        if not (training or overrides.current(self)):
             return inputs
         batch = keras.ops.shape(inputs)[0]
         shape = (batch, *[1] * (len(inputs.shape) - 1))

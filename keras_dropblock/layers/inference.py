@@ -8,7 +8,15 @@ from keras_dropblock.layers.dropblock import (
     check_block_size,
     check_keep_prob,
 )
-from keras_dropblock.layers.dropout import Dropout, SpatialDropout2D
+from keras_dropblock.layers.dropout import (
+    Dropout,
+    SpatialDropout2D,
+    StochasticDepth,
+)
+from keras_dropblock.layers.residual import (
+    PostActivationBlock,
+    PreActivationBlock,
+)
 
 
 def dropblock_layers(model):
@@ -76,17 +84,18 @@ def dropblock_at_inference(model, keep_prob, block_size=None):
 
 
 @contextlib.contextmanager
-def dropping_as_trained(model):
+def dropping_as_trained(model, *, stochastic_depth=False):
     """A context in which DropBlock and dropout also drop at inference.
 
     It is meant for Monte Carlo dropout. Each layer drops at the rate it was
-    built with. Batch normalization uses its moving statistics, and stochastic
-    depth stays off. Nested contexts and compiled models behave as described
-    in `dropblock_at_inference`.
+    built with. Batch normalization uses its moving statistics. Nested contexts
+    and compiled models behave as described in `dropblock_at_inference`.
 
     Args:
         model: a model with DropBlock, Dropout or SpatialDropout2D layers of
             this package, at least one of them with a drop rate above 0.
+        stochastic_depth: whether StochasticDepth layers drop too. They count
+            as layers that drop only if this is True.
 
     Raises:
         ValueError: if the model has no such layer.
@@ -98,13 +107,47 @@ def dropping_as_trained(model):
     dropouts = [
         layer
         for layer in model._flatten_layers()
-        if isinstance(layer, Dropout | SpatialDropout2D) and layer.rate
+        if isinstance(layer, Dropout | SpatialDropout2D)
+        and layer.rate
+        or stochastic_depth
+        and isinstance(layer, StochasticDepth)
+        and layer.survival_prob < 1.0
     ]
     if not blocks and not dropouts:
+        kinds = "DropBlock, Dropout or SpatialDropout2D"
+        if stochastic_depth:
+            kinds = "DropBlock, Dropout, SpatialDropout2D or StochasticDepth"
         raise ValueError(
-            "`model` has no DropBlock, Dropout or SpatialDropout2D of this "
-            f"package that drops anything. Received: model={model.name!r}."
+            f"`model` has no {kinds} of this package that drops anything. "
+            f"Received: model={model.name!r}."
         )
     settings = {x: (x.final_keep_prob, x.block_size) for x in blocks}
     with overrides.override(settings | dict.fromkeys(dropouts, True)):
         yield
+
+
+def residual_blocks(model):
+    """All residual blocks of a model, nested ones included, in order."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, PreActivationBlock | PostActivationBlock)
+    ]
+
+
+def branches_removed(blocks):
+    """A context in which residual blocks return only their shortcuts.
+
+    The output of a residual branch is replaced by zeros, also in training.
+    Nested contexts and compiled models behave as described in
+    `dropblock_at_inference`.
+
+    Args:
+        blocks: list of `PreActivationBlock` and `PostActivationBlock` layers:
+            see `residual_blocks`.
+
+    Example:
+        >>> with branches_removed([model.get_layer("group2_block1")]):
+        ...     model.evaluate(x_test, y_test)
+    """
+    return overrides.override(dict.fromkeys(blocks, True))

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dropblock.layers import overrides
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.dropblock import (
     DropBlock2D,
@@ -143,6 +144,8 @@ class _ResidualBlock(keras.Layer):
             skip = self.dropblock_shortcut(skip, training=training)
         if self.stochastic_depth is not None:
             x = self.stochastic_depth(x, training=training)
+        if overrides.current(self):  # see `branches_removed`
+            x = keras.ops.zeros_like(x)
         return x, skip
 
     def compute_output_shape(self, input_shape):
