@@ -391,13 +391,42 @@ def test_a_wrong_npz_is_explained(tmp_path, change, message):
         Classification().check_data(data.load(str(tmp_path / "a.npz")))
 
 
+def test_npz_with_a_validation_split_is_read(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype="uint8")
+    y = np.arange(9)
+    arrays = {"x_train": x[:4], "y_train": y[:4], "x_test": x[4:6]}
+    arrays |= {"y_test": y[4:6], "x_validation": x[6:], "y_validation": y[6:]}
+    path = str(tmp_path / "a.npz")
+    np.savez(path, **arrays)
+    assert data.sources.has_own_validation(path)
+    dataset = data.load(path)
+    assert {split: dataset.size(split) for split in dataset.splits} == {
+        "train": 4,
+        "test": 2,
+        "validation": 3,
+    }
+    np.testing.assert_array_equal(dataset.arrays["validation"][0], x[6:])
+    np.testing.assert_array_equal(dataset.labels("validation"), y[6:])
+    with pytest.raises(data.DataError, match="already has `x_validation`"):
+        data.load(path, validation_split=0.5)
+    del arrays["y_validation"]
+    np.savez(path, **arrays)
+    with pytest.raises(data.DataError, match="y_validation"):
+        data.load(path)
+    del arrays["x_validation"]
+    np.savez(path, **arrays)
+    assert not data.sources.has_own_validation(path)
+
+
 def test_a_file_that_is_no_npz_is_explained(tmp_path):
     (tmp_path / "text.npz").write_text("x_train, y_train")
     np.savez(tmp_path / "whole.npz", x_train=np.zeros((99, 8, 8), "uint8"))
     whole = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.npz").write_bytes(b"")
-    for name in ("text", "cut", "empty"):
+    with open(tmp_path / "array.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("text", "cut", "empty", "array"):
         with pytest.raises(data.DataError, match="Cannot read `dataset`"):
             data.load(str(tmp_path / f"{name}.npz"))
 

@@ -12,6 +12,15 @@ from keras_dropblock.data.photographs import TFDSPhotographs
 from keras_dropblock.errors import DataError
 
 FOLDER = "folder:"
+# Errors of `np.load`. It raises TypeError in `with` for a single array.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +59,11 @@ def load(source, options=None, **changes):
 
     Args:
         source: `"digits"` for the handwritten digits that scikit-learn
-            ships, a path that ends in `.npz`, `"folder:PATH"` for a folder of
-            images (see `folders.load`), or the name of any image
-            classification set of TensorFlow Datasets, such as `"cifar10"`.
+            ships, a path that ends in `.npz` (arrays `x_train`, `y_train`,
+            `x_test`, `y_test` and, for a validation split, `x_validation`,
+            `y_validation`), `"folder:PATH"` for a folder of images (see
+            `folders.load`), or the name of any image classification set of
+            TensorFlow Datasets, such as `"cifar10"`.
         options: `Options`, or None for the defaults.
         **changes: single options that replace those of `options`.
 
@@ -92,12 +103,18 @@ def load(source, options=None, **changes):
     return _tfds(source, options)
 
 
-def has_validation_folder(source):
-    """Whether a source is a folder of images that contains `validation`."""
-    root = pathlib.Path(source.removeprefix(FOLDER))
-    return source.startswith(FOLDER) and (
-        "validation" in folders.split_folders(root)
-    )
+def has_own_validation(source):
+    """Whether a folder of images or a .npz file has a validation split."""
+    if source.startswith(FOLDER):
+        root = pathlib.Path(source.removeprefix(FOLDER))
+        return "validation" in folders.split_folders(root)
+    if not source.endswith(".npz"):
+        return False
+    try:
+        with np.load(source) as file:
+            return "x_validation" in file
+    except _UNREADABLE:
+        return False  # `load` explains what is wrong with the file
 
 
 def can_resize(source):
@@ -123,6 +140,11 @@ def _with_validation(dataset, split):
             "`validation_split` must be a fraction of the training images. "
             "Only TensorFlow Datasets has slices. Received: "
             f"validation_split={split!r}."
+        )
+    if split is not None and "validation" in dataset.splits:
+        raise DataError(
+            "`validation_split` must not be given: the file already has "
+            f"`x_validation`. Received: validation_split={split}."
         )
     return dataset if split is None else dataset.hold_out(split)
 
@@ -203,13 +225,18 @@ def _npz(path):
                     f"{path} must hold the arrays {', '.join(keys)}. "
                     f"Missing: {', '.join(missing)}."
                 )
-            arrays = {key: file[key] for key in keys}
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+            splits = ["train", "test"]
+            if "x_validation" in file or "y_validation" in file:
+                splits.append("validation")
+            arrays = {
+                f"{k}_{s}": file[f"{k}_{s}"] for s in splits for k in "xy"
+            }
+    except _UNREADABLE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"Cannot read `dataset` {path}: {error}") from error
-    splits = {}
-    for name in ("train", "test"):
+    read = {}
+    for name in splits:
         x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
         x = x[..., None] if x.ndim == 3 else x
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
@@ -223,11 +250,11 @@ def _npz(path):
                 f"{path}: `y_{name}` must hold one label for each of the "
                 f"{len(x)} images. Received: {y.dtype} {y.shape}."
             )
-        splits[name] = (x, y.astype("int64") if y.dtype.kind in "iu" else y)
-    shapes = [splits[name][0].shape[1:] for name in ("train", "test")]
-    if shapes[0] != shapes[1]:
+        read[name] = (x, y.astype("int64") if y.dtype.kind in "iu" else y)
+    shapes = {name: x.shape[1:] for name, (x, _) in read.items()}
+    if len({*shapes.values()}) > 1:
         raise DataError(
-            f"{path}: training and test images must have the same shape. "
-            f"Received: {shapes[0]} and {shapes[1]}."
+            f"{path}: the images of all splits must have the same shape. "
+            f"Received: {shapes}."
         )
-    return ArrayDataset(splits)
+    return ArrayDataset(read)

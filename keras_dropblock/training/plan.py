@@ -164,7 +164,7 @@ def has_validation(recipe):
     """Whether a recipe has a validation split."""
     if recipe.validation_split is not None:
         return True
-    return data.sources.has_validation_folder(recipe.dataset)
+    return data.sources.has_own_validation(recipe.dataset)
 
 
 def card_of(recipe, dataset, name):
