@@ -48,7 +48,8 @@ SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
 .PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
-	test-browser test-fuzz soak mutants bench bench-serving lint wheel serve clean
+	test-browser test-fuzz soak mutants bench bench-serving docs lint wheel serve \
+	clean
 
 help:
 	@echo "make quickstart     train a digit classifier, draw plots, export it"
@@ -63,6 +64,7 @@ help:
 	@echo "make soak           kill a training run 20 times on TensorFlow and on JAX"
 	@echo "make mutants        mutation testing: the tests must detect small bugs"
 	@echo "make bench          measure speed, write benchmarks/results"
+	@echo "make docs           build the documentation in build/docs"
 	@echo "make lint           run ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check its content"
 	@echo "make clean          remove the virtual environment and build outputs"
@@ -133,6 +135,11 @@ bench: $(VENV)/.backends
 bench-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python benchmarks/serving.py
 
+# Executes the notebooks that have changed since the last build.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
+	@echo "The documentation is in build/docs/index.html"
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -162,6 +169,10 @@ $(VENV)/.dev: $(VENV)/.tensorflow
 
 $(VENV)/.browser: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 # This version is pinned, because some indexes have a build of it without CUDA.

@@ -1,4 +1,4 @@
-"""Write a results file, by default this machine's, into the README's tables.
+"""Write a results file, by default this machine's, into docs/benchmarks.md.
 
 python benchmarks/tables.py [--results=FILE]
 """
@@ -29,11 +29,11 @@ BENCHMARKS = {
         serving,
     )
 }
-README = pathlib.Path(__file__).parents[1] / "README.md"
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def text(benchmark, result, path):
-    """The README's section on a benchmark, between its marks.
+    """The page's section on a benchmark, between its marks.
 
     Args:
         benchmark: name of the benchmark.
@@ -58,7 +58,7 @@ def text(benchmark, result, path):
 
 
 def _link(path):
-    return pathlib.Path(os.path.relpath(path, README.parent)).as_posix()
+    return pathlib.Path(os.path.relpath(path, PAGE.parent)).as_posix()
 
 
 def main(_):
@@ -67,7 +67,7 @@ def main(_):
     for benchmark, result in results.items():
         if benchmark in BENCHMARKS:
             files.write_between(
-                README,
+                PAGE,
                 f"benchmarks:{benchmark}",
                 text(benchmark, result, path),
             )

@@ -62,15 +62,13 @@ def converted(field, value):
     options = _types(field.type)
     if value is None and type(None) in options:
         return None
-    options = [option for option in options if option is not type(None)]
     for option in options:
         found, result = _as_type(option, value)
         if found:
             break
     else:
-        kinds = " or ".join(_name(option) for option in options)
         raise RecipeError(
-            f"`{field.name}` must be {kinds}. Received: "
+            f"`{field.name}` must be {type_name(field)}. Received: "
             f"{field.name}={shown(value)}."
         )
     if not is_writable(result):
@@ -85,6 +83,12 @@ def converted(field, value):
             f"{field.name}={shown(value)}."
         )
     return result
+
+
+def type_name(field):
+    """The type of a key, as it reads in the sentence "must be ..."."""
+    options = _types(field.type)
+    return " or ".join(_name(x) for x in options if x is not type(None))
 
 
 def nearest(name, known):

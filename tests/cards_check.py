@@ -26,8 +26,8 @@ def check_cards(root):
         _check_card(folder, card)
     defaults = [(c.network, c.dataset) for c in cards if c.default]
     assert len(defaults) == len({*defaults})
-    for page, prefix in (("models/README.md", ""), ("README.md", "models/")):
-        table = f"<!-- models -->\n\n{pages.table(cards, prefix)}\n<!-- /mod"
+    for page, content in pages.tables(cards).items():
+        table = f"<!-- models -->\n\n{content}\n<!-- /mod"
         assert table in (root / page).read_text("utf-8"), AGAIN
 
 

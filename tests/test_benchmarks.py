@@ -1,4 +1,4 @@
-"""The README's tables agree with the committed results."""
+"""The tables in docs/benchmarks.md agree with the committed results."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import networks
 import tables
 from keras_dropblock import DropBlock2D
 
-README = tables.README.read_text("utf-8")
+PAGE = tables.PAGE.read_text("utf-8")
 MS = {"identity": 1.0, "Dropout": 10.0, "SpatialDropout2D": 4.0}
 MS |= {"textbook": 15.0, "ours": 5.0}
 
@@ -164,12 +164,12 @@ def test_networks_are_compiled_as_by_a_recipe():
     assert images.shape == (4, 32, 32, 3) and labels.sum(1).tolist() == [1] * 4
 
 
-def test_the_readme_shows_committed_results():
+def test_the_page_shows_committed_results():
     for benchmark in tables.BENCHMARKS:
         mark = f"benchmarks:{benchmark} -->\n"
-        part = README.split(f"<!-- {mark}\n")[1].split(f"\n<!-- /{mark}")[0]
-        (path,) = re.findall(r"\((benchmarks/results/.*\.json)\)", part)
-        path = tables.README.parent / path
+        part = PAGE.split(f"<!-- {mark}\n")[1].split(f"\n<!-- /{mark}")[0]
+        (path,) = re.findall(r"\((\.\./benchmarks/results/.*\.json)\)", part)
+        path = tables.PAGE.parent / path
         result = json.loads(path.read_text("utf-8"))[benchmark]
         assert part == tables.text(benchmark, result, path)
         if benchmark == "efficiency":

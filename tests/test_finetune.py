@@ -3,25 +3,25 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import keras
 import numpy as np
 import pytest
 
+import keras_dropblock as kdb
 import small_runs
-from keras_dropblock import data, models
+from keras_dropblock import models
 from keras_dropblock.hub import registry, weights
 
-NOTEBOOK = pathlib.Path(__file__).parents[1] / "training" / "finetune.ipynb"
+NOTEBOOK = pathlib.Path(__file__).parents[1] / "notebooks" / "finetune.md"
 NAME = "wrn_16_1_cifar10_dropblock"
 
 
 def cells():
-    """The sources of the code cells, which must have no outputs."""
-    notebook = json.loads(NOTEBOOK.read_text("utf-8"))
-    code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
-    assert all(not cell["outputs"] for cell in code)
-    return ["".join(cell["source"]) for cell in code]
+    """The sources of the code cells."""
+    text = NOTEBOOK.read_text("utf-8")
+    return re.findall(r"^```{code-cell}\n(.*?)^```", text, re.M | re.S)
 
 
 @pytest.fixture
@@ -56,31 +56,24 @@ def small_stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(tmp_path))
 
 
-@pytest.fixture
-def few_digits(monkeypatch):
-    """128 of the digits for training, 16 for the test."""
-    pytest.importorskip("sklearn")
-    whole = data.load("digits")
-    few = data.ArrayDataset(
-        {
-            split: tuple(array[:count] for array in whole.arrays[split])
-            for split, count in (("train", 128), ("test", 16))
-        },
-        whole.class_names,
-    )
-    monkeypatch.setattr(data, "load", lambda dataset: few)
-
-
 def values(layer):
     return [keras.ops.convert_to_numpy(v) for v in layer.weights]
 
 
 def test_frozen_groups_keep_every_bit_and_the_others_learn(
-    small_stand_in, few_digits, capsys
+    small_stand_in, capsys, tmp_path, monkeypatch
 ):
-    load, *cells_after = cells()
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    folder, images, load, *cells_after = cells()
     names = {}
-    exec(load.replace("EPOCHS = 8", "EPOCHS = 2"), names)  # noqa: S102
+    for old, new in (
+        ("EPOCHS = 8", "EPOCHS = 2"),
+        ("PER_CLASS = 60", "PER_CLASS = 15"),
+    ):
+        assert old in folder
+        folder = folder.replace(old, new)
+    exec("\n".join([folder, images, load]), names)  # noqa: S102
     layers = {layer.name: layer for layer in names["tuned"].layers}
     before = {name: values(layer) for name, layer in layers.items()}
     exec("\n".join(cells_after), names)  # noqa: S102
@@ -102,15 +95,18 @@ def test_frozen_groups_keep_every_bit_and_the_others_learn(
     assert losses[-1] < losses[0]
     assert names["history"].history["keep_prob"] == pytest.approx([0.95, 0.9])
     assert len(names["predictions"]) == 8
-    assert "predicted" in capsys.readouterr().out
+    assert "in truth digit" in capsys.readouterr().out
+    assert kdb.load("my_images.keras").card.class_names[3] == "digit 3"
+    assert (names["path"] / "saved_model.pb").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
     NAME not in registry.cards(), reason=f"{NAME} is not published yet"
 )
-def test_the_published_model_learns_digits():
+def test_the_published_model_learns_digits(tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
     names = {}
     exec("\n".join(cells()), names)  # noqa: S102
     assert names["history"].history["val_accuracy"][-1] > 0.9

@@ -70,11 +70,11 @@ def test_multiply_adds_are_the_known_ones(build, giga):
     )
 
 
-def test_the_readme_shows_every_network():
+def test_the_model_zoo_shows_every_network():
     table = command.table(ROOT / "training" / "recipes")
     assert f"<!-- networks -->\n\n{table}\n<!-- /networks -->" in (
-        ROOT / "README.md"
-    ).read_text("utf-8"), "Run python tools/readme_networks.py"
+        ROOT / "docs" / "zoo.md"
+    ).read_text("utf-8"), "Run python tools/networks_table.py"
     assert table.count("\n") == 2 + len(networks.NETWORKS)
     used = {Recipe.from_toml(path).model for path in RECIPES}
     unused = networks.NETWORKS.keys() - used

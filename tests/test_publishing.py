@@ -79,9 +79,9 @@ def seeds(run):
 def checkout(tmp_path, monkeypatch):
     """A checkout without published models, which `load` searches."""
     root = tmp_path / "checkout"
-    for folder in ("models", "training/recipes", "keras_dropblock/hub"):
+    for folder in ("docs", "models", "training/recipes", "keras_dropblock/hub"):
         (root / folder).mkdir(parents=True)
-    for page in ("README.md", "models/README.md"):
+    for page in ("README.md", "docs/zoo.md", "models/README.md"):
         text = "a\n<!-- models -->\n<!-- /models -->\nb\n"
         (root / page).write_text(text)
     path = root / "keras_dropblock" / "hub" / "published.json"
@@ -141,10 +141,14 @@ def test_publishing_a_run_writes_weights_card_and_table_rows(
     accuracy = f"{100 * scores['accuracy']:.2f}"
     assert f"| accuracy, % | {accuracy} | {accuracy} |" in card
     assert "There is one run, so the spread over seeds is unknown" in words
-    for page, link in (("README.md", "models/"), ("models/README.md", "")):
+    for page, link in (
+        ("README.md", "models/"),
+        ("docs/zoo.md", "../models/"),
+        ("models/README.md", ""),
+    ):
         row = (checkout / page).read_text().splitlines()[5]
         assert row.startswith(f"| [{NAME}]({link}{NAME}/README.md) | quad")
-        assert f" | {accuracy} | " in row
+        assert accuracy in row
     assert recipe.read_text() == (
         f"# It. Result: models/{NAME}/README.md.\nepochs = 3\n"
     )
@@ -250,7 +254,7 @@ def test_a_run_that_was_too_short_to_be_timed_is_published(seeds, checkout):
     assert metrics["runs"][0]["images_per_second"] is None
     card = (folder / "README.md").read_text()
     assert "| speed | – |" in card and "| time | – |" in card
-    row = (checkout / "README.md").read_text().splitlines()[5]
+    row = (checkout / "models" / "README.md").read_text().splitlines()[5]
     assert row.split(" | ")[-2] == "–"
     check_cards(checkout)
 

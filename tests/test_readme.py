@@ -1,32 +1,116 @@
-"""The code in the README runs without changes."""
+"""The code in the README and in docs/ runs without changes."""
 
-import pathlib
 import re
+import shlex
 
+import keras
 import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+import doc_blocks
+from keras_dropblock import Recipe
+from keras_dropblock.__main__ import COMMANDS
+
+ROOT = doc_blocks.ROOT
+BLOCKS = {page: doc_blocks.blocks(page) for page in doc_blocks.pages()}
+# Pages whose code takes longer than about ten seconds.
+SLOW = ()
+PAGES = [
+    pytest.param(
+        blocks,
+        id=page.stem,
+        marks=pytest.mark.slow if page.stem in SLOW else (),
+    )
+    for page, blocks in BLOCKS.items()
+    if any(block.reason is None for block in blocks)
+]
 
 
 @pytest.mark.tensorflow_only
+@pytest.mark.parametrize("blocks", PAGES)
 def test_python_blocks_run_in_order_in_any_folder(
-    capsys, tmp_path, monkeypatch
+    blocks, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     for name in ("cifar10", "wrn_16_1_cifar10_dropblock"):
-        (
-            tmp_path / name
-        ).mkdir()  # must not hide the data set or model of this name
-    text = README.read_text("utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    assert len(blocks) == 5
-    exec("".join(blocks), {})  # noqa: S102
-    assert capsys.readouterr().out == "[0.95, 0.9]\n"
+        # must not hide the data set or model of this name
+        (tmp_path / name).mkdir()
+    code = "".join(block.code for block in blocks if block.reason is None)
+    for package in re.findall(r"^(?:import|from) (\w+)", code, re.M):
+        pytest.importorskip(package)
+    exec(code, {})  # noqa: S102
+    printed = capsys.readouterr().out.splitlines()
+    # `print(...)  # TEXT` prints the text.
+    expected = re.findall(r"^print\(.*\)  # (.+)$", code, re.M)
+    assert [line for line in expected if line not in printed] == []
+    keras.utils.clear_session()
 
 
-def test_paths_that_it_names_exist():
-    text = README.read_text("utf-8")
-    paths = re.findall(r"(?:training|docs|keras_dropblock)/[\w/.]+\.\w+", text)
-    assert len(paths) >= 4
+def test_every_page_is_found_and_most_blocks_run():
+    blocks = [block for page in BLOCKS.values() for block in page]
+    count = sum(page.read_text("utf-8").count("```python\n") for page in BLOCKS)
+    assert len(blocks) == count >= 15
+    skipped = [block for block in blocks if block.reason]
+    assert all(block.reason.startswith("needs ") for block in skipped)
+    assert len(skipped) < len(blocks) / 3
+
+
+def commands():
+    """(page, words) of each command of this package in a block of a page."""
+    for page in BLOCKS:
+        text = page.read_text("utf-8")
+        for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                if match := re.match(r"(?:\S+/)?keras-dropblock-\w.*", line):
+                    yield page.name, shlex.split(match[0], comments=True)
+
+
+def flags(command):
+    """The flags of a command, and those that some commands share."""
+    for name in (command, "recipe", "trained", "workdir"):
+        path = ROOT / "keras_dropblock" / "cli" / f"{name}.py"
+        yield from re.findall(
+            r'flags\.DEFINE_\w+\(\s*"(\w+)"', path.read_text("utf-8")
+        )
+
+
+@pytest.mark.parametrize("page, words", [*commands()], ids=str)
+def test_commands_have_known_flags_recipes_and_keys(page, words):
+    command = words[0].rpartition("keras-dropblock-")[2]
+    assert command in COMMANDS
+    recipe, changes = Recipe(), []
+    words = iter(words[1:])
+    for word in words:
+        if not word.startswith("--"):
+            continue
+        name, separator, value = word[2:].partition("=")
+        assert name in flags(command), word
+        if name == "set" and not separator:
+            value = next(words)
+        if name == "recipe" and value.startswith("training/"):
+            recipe = Recipe.from_toml(ROOT / value)
+        if name == "set":
+            changes.append(value)
+    recipe.override(changes)
+
+
+def test_the_readme_is_short():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert len(lines) <= 150
+
+
+@pytest.mark.parametrize(
+    "page", [*BLOCKS, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_links_of_a_page_lead_to_files(page):
+    text = re.sub("^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+def test_paths_in_the_readme_exist():
+    text = (ROOT / "README.md").read_text("utf-8")
+    paths = re.findall(r"(?:training|docs|notebooks)/[\w/.]+\.\w+", text)
+    assert len(paths) >= 10
     for path in paths:
-        assert (README.parent / path).exists(), path
+        assert (ROOT / path).exists(), path

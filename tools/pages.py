@@ -6,6 +6,46 @@ import textwrap
 from keras_dropblock import tasks
 
 
+def tables(cards):
+    """The tables of published models, by the page that shows them.
+
+    Args:
+        cards: list of `hub.Card`.
+    """
+    return {
+        "models/README.md": table(cards, ""),
+        "docs/zoo.md": table(cards, "../models/"),
+        "README.md": short_table(cards, "models/"),
+    }
+
+
+def short_table(cards, folder):
+    """The first five published models, with the main metric of their task.
+
+    Models that `WRN(..., weights=DATASET)` selects come first.
+    """
+    if not cards:
+        return "None is published yet.\n"
+    lines = [
+        ["model", "data", "parameters", "test score", "n", "hardware"],
+        ["---", "---", "---:", "---:", "---:", "---"],
+    ]
+    for card in sorted(cards, key=lambda card: not card.default)[:5]:
+        metric = tasks.find(card.task).metrics[0]
+        score = f"{metric.title} {_mean_and_std(card, metric)} {metric.unit}"
+        lines.append(
+            [
+                f"[{card.name}]({folder}{card.name}/README.md)",
+                card.dataset,
+                f"{card.metrics['parameters']:,}",
+                score.rstrip(),
+                str(card.metrics["n"]),
+                hardware(card.metrics["training"]),
+            ]
+        )
+    return _rows(lines)
+
+
 def table(cards, folder):
     """Tables of the published models, one for each task.
 
@@ -48,6 +88,10 @@ def _task_table(cards, folder):
                 hardware(training),
             ]
         )
+    return _rows(lines)
+
+
+def _rows(lines):
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -60,8 +60,8 @@ def publish(
     The weights of the first run are evaluated again, and must give the scores
     of that run. Then these files are written: `models/<name>/` (recipe, card,
     plots), the weights, the registry entry, the tables of models in
-    `models/README.md` and the README, and a link to the card in the head of
-    `training/recipes/<name>.toml`.
+    `models/README.md`, `docs/zoo.md` and the README, and a link to the card in
+    the head of `training/recipes/<name>.toml`.
 
     Args:
         workdirs_: work directories of `fit`. The first one's weights are
@@ -127,10 +127,8 @@ def refresh(checkout=ROOT):
         entries[card.name] = entry.to_dict()
         _write_page(checkout / "models" / card.name, card)
     files.write_json(checkout / REGISTRY, entries)
-    for page, prefix in (("models/README.md", ""), ("README.md", "models/")):
-        files.write_between(
-            checkout / page, "models", pages.table(cards, prefix)
-        )
+    for page, table in pages.tables(cards).items():
+        files.write_between(checkout / page, "models", table)
 
 
 def _checked_name(name, recipe):

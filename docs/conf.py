@@ -1,0 +1,74 @@
+"""The site: `make docs` builds it in build/docs.
+
+The sources are Markdown pages in docs/, notebooks/ and models/. The source
+directory of Sphinx is the checkout, so that links between these folders are
+the same here and in an editor.
+"""
+
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+# Notebooks run in processes that inherit these variables.
+os.environ["PYTHONPATH"] = str(ROOT)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras_dropblock  # noqa: E402
+
+project = "keras_dropblock"
+copyright = "the authors of keras_dropblock. Apache-2.0"
+release = version = keras_dropblock.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "generated",  # tools/generated.py: the parts that are made from code
+]
+root_doc = "docs/index"
+include_patterns = ["docs/**", "notebooks/**", "models/**", "CHANGELOG.md"]
+exclude_patterns = [
+    ".*",
+    "build",
+    "dist",
+    "runs",
+    "saved_models",
+    "models/README.md",  # docs/zoo.md shows this table
+    "**/.ipynb_checkpoints",
+]
+highlight_language = "none"
+
+html_theme = "furo"
+html_title = f"keras_dropblock {release}"
+html_extra_path = ["root"]  # index.html, which leads to docs/index.html
+html_show_sourcelink = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# Notebooks without outputs are executed; outputs are cached in build/.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(ROOT / "build" / "docs_notebooks")
+nb_execution_timeout = 180  # seconds for a cell
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_output_stderr = "remove"
+nb_merge_streams = True
+
+default_role = "code"  # docstrings write code in single backticks
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+napoleon_custom_sections = [
+    ("Call arguments", "params_style"),
+    "Input shape",
+    "Output shape",
+    "Example",
+    "Reference",
+]
