@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_dropblock.analysis.calibration import bin_of
+
 
 def scores(logits, labels, bins=15):
     """Compute the scores of a classifier on labeled images.
@@ -40,9 +42,11 @@ def scores(logits, labels, bins=15):
     # Stable: of classes with equal probability, the first comes first, as
     # with `argmax`.
     likeliest = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :5]
-    # Bin i holds the confidences in (i / bins, (i + 1) / bins].
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
+    gap = np.bincount(
+        bin_of(confidence, bins),
+        weights=correct - confidence,
+        minlength=bins,
+    )
     return {
         "accuracy": float(correct.mean()),
         "top5": float((likeliest == labels[:, None]).any(1).mean()),
