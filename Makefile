@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SERVE_VENV ?= .venv_serve
+VISION_VENV ?= .venv_vision
 OLDEST_VENV ?= .venv_oldest
 BIN := $(VENV)/bin
 
@@ -48,8 +49,8 @@ SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
 .PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
-	test-browser test-fuzz soak mutants bench bench-serving docs lint wheel serve \
-	clean
+	test-browser test-vision test-fuzz soak mutants bench bench-serving docs lint \
+	wheel serve clean
 
 help:
 	@echo "make quickstart     train a digit classifier, draw plots, export it"
@@ -59,6 +60,7 @@ help:
 	@echo "make test-oldest    run core tests with the oldest supported versions"
 	@echo "make test-serving   test the HTTP server under load, on this machine only"
 	@echo "make test-browser   test the report and the demo in headless Chromium"
+	@echo "make test-vision    test detection and DeepLab with KerasHub"
 	@echo "make test-fuzz      test with thousands of bad inputs: 4 minutes"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
 	@echo "make soak           kill a training run 20 times on TensorFlow and on JAX"
@@ -103,6 +105,11 @@ test-browser: $(VENV)/.browser
 	command -v chromedriver > /dev/null || { apt-get update -qq && \
 	  apt-get install -qq --no-install-recommends chromium chromium-driver; }
 	$(BIN)/python -m pytest -m browser
+
+# KerasHub needs the full `tensorflow`, so it has an environment of its own.
+test-vision: $(VISION_VENV)/.vision
+	$(VISION_VENV)/bin/python -m pytest -m "not soak and not fuzz" \
+	  tests/test_detection.py tests/test_detection_scores.py
 
 # Needs torch too, because some tests read Torch weights.
 test-fuzz: $(VENV)/.backends
@@ -150,9 +157,10 @@ wheel: $(VENV)/.dev
 	$(BIN)/python tests/wheel_content.py dist/*.whl
 
 clean:
-	rm -rf $(VENV) $(SERVE_VENV) $(OLDEST_VENV) build dist
+	rm -rf $(VENV) $(SERVE_VENV) $(OLDEST_VENV) $(VISION_VENV) build dist
 
-$(VENV)/bin/python $(SERVE_VENV)/bin/python $(OLDEST_VENV)/bin/python:
+$(VENV)/bin/python $(SERVE_VENV)/bin/python $(OLDEST_VENV)/bin/python \
+$(VISION_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) \
 	else f"Python 3.11 to 3.13 is required, not {v[0]}.{v[1]}: make PYTHON=...")'
 	$(PYTHON) -m venv $(@:/bin/python=)
@@ -187,6 +195,12 @@ $(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/pyth
 	$(OLDEST_VENV)/bin/python -m pip install --quiet \
 	  --constraint $(OLDEST_VENV)/constraints.txt \
 	  --editable '.[$(TENSORFLOW)]' pytest pytest-xdist
+	@touch $@
+
+$(VISION_VENV)/.vision: pyproject.toml | $(VISION_VENV)/bin/python
+	@echo "Installing KerasHub into $(VISION_VENV): about 3 GB on disk"
+	$(VISION_VENV)/bin/python -m pip install --quiet \
+	  --editable '.[tensorflow,vision]' pytest
 	@touch $@
 
 $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python

@@ -1,6 +1,7 @@
 """Setup that must run before a backend initializes its devices; fixtures."""
 
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -52,6 +53,35 @@ def imagenette():
     if not tfds.is_prepared(builder):
         pytest.skip(f"{name} is not prepared in {builder.data_path}")
     return name
+
+
+@pytest.fixture
+def camvid():
+    """Folder of CamVid's 701 frames with masks; skip if it is missing."""
+    root = pathlib.Path(__file__).parents[1] / "build/vision/CamVid"
+    if not root.is_dir():
+        pytest.skip(f"CamVid is not prepared in {root}")
+    return root
+
+
+@pytest.fixture
+def coco_sample():
+    """Folder of 128 + 64 images of COCO 2017; skip if it is missing."""
+    root = pathlib.Path(__file__).parents[1] / "build/vision/coco"
+    if not root.is_dir():
+        pytest.skip(f"The sample of COCO is not prepared in {root}")
+    return root
+
+
+@pytest.fixture
+def penn_fudan():
+    """Name of the data set of 170 photographs; skip if it is missing."""
+    tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
+    try:
+        tensorflow_datasets.builder("penn_fudan_ped")
+    except tensorflow_datasets.core.DatasetNotFoundError:
+        pytest.skip("penn_fudan_ped is not prepared")
+    return "penn_fudan_ped"
 
 
 @pytest.fixture

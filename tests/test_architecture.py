@@ -32,6 +32,7 @@ ONLY_INSIDE_FUNCTIONS = {
     "ai_edge_litert",
     "jax",
     "jinja2",
+    "keras_hub",
     "matplotlib",
     "onnx",
     "scipy",
@@ -89,8 +90,14 @@ def test_modules_that_do_not_need_keras_do_not_import_it():
             assert not roots & {"keras", "tensorflow", "numpy"}, path
 
 
+# Their classes extend those of KerasHub. They are imported inside functions.
+EXTENSIONS = ("tasks/hub_models.py", "tasks/retinanet.py")
+
+
 def test_heavy_packages_are_imported_only_inside_functions():
     for _, path in parts():
+        if str(path.relative_to(PACKAGE)) in EXTENSIONS:
+            continue
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 module = getattr(node, "module", None) or node.names[0].name

@@ -1,12 +1,14 @@
-"""keras-dropblock-predict IMAGE...: classify image files.
+"""keras-dropblock-predict IMAGE...: predict image files.
 
 IMAGE is a JPEG or PNG file of any size. The model comes from a run (--workdir)
-or from any source that keras_dropblock.load accepts (--model). For each image
-and each of its most probable classes, one line is printed: file, label,
-probability.
+or from any source that keras_dropblock.load accepts (--model). Each line that
+is printed starts with the file. For classification, one line for each of the
+most probable classes follows with label and probability.
 
     keras-dropblock-predict --model=wrn_16_1_cifar10_dropblock cat.png dog.jpg
 """
+
+import pathlib
 
 from absl import app, flags
 
@@ -17,22 +19,48 @@ TAKES_ARGUMENTS = True
 _TOP = flags.DEFINE_integer(
     "top", 1, "Number of most probable classes to print.", lower_bound=1
 )
+_PICTURES = flags.DEFINE_string(
+    "pictures",
+    None,
+    "Folder to write each image to with its prediction drawn into it, as "
+    "NAME.png. Not for classification.",
+)
 
 
 def predict(images=()):
     if not images:
         raise app.UsageError("At least one image file must be given.")
-    from keras_dropblock import hub
+    from keras_dropblock import hub, tasks
     from keras_dropblock.errors import DataError
 
     model, _ = trained.load("float32")
+    task = tasks.find(model.card.task)()
     try:
         predictions = hub.predict(model, list(images), top=_TOP.value)
     except ValueError as error:
         raise DataError(str(error)) from error
-    for image, classes in zip(images, predictions, strict=True):
-        for label, probability in classes:
-            print(f"{image}\t{label}\t{probability:.4f}")
+    for image, prediction in zip(images, predictions, strict=True):
+        for line in task.lines(prediction, model.card):
+            print("\t".join([image, *line]))
+        if _PICTURES.value is not None:
+            _draw(task, model.card, image, prediction)
+
+
+def _draw(task, card, image, prediction):
+    """Write the picture of a prediction into the folder of the flag."""
+    from keras_dropblock.data import images
+    from keras_dropblock.errors import DataError
+
+    (pixels,) = images.arrays([image], card.image_shape[-1])
+    picture = task.picture(pixels, prediction, card)
+    if picture is None:
+        raise DataError(
+            f"--pictures must not be given for the task {task.name()}, which "
+            "draws nothing into images."
+        )
+    path = pathlib.Path(_PICTURES.value) / f"{pathlib.Path(image).stem}.png"
+    images.write_png(path, picture)
+    print(f"{image}\t{path}")
 
 
 def main():

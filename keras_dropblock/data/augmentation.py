@@ -1,13 +1,27 @@
 """Augmentation of images for training: crops, flips, Cutout and mixup.
 
 `draw` draws the random numbers of a batch with a NumPy generator. The other
-functions apply them to NumPy or JAX arrays.
+functions apply them to NumPy or JAX arrays. What moves boxes and masks with
+the image is in `geometry`.
 """
 
 import numpy as np
 
+from keras_dropblock.data import geometry
 
-def draw(rng, count, height, width, *, pad=0, flip=False, cutout=0, mixup=0.0):
+
+def draw(
+    rng,
+    count,
+    height,
+    width,
+    *,
+    pad=0,
+    flip=False,
+    cutout=0,
+    mixup=0.0,
+    jitter=None,
+):
     """Draw the random numbers for the augmentation of a batch.
 
     Args:
@@ -22,14 +36,20 @@ def draw(rng, count, height, width, *, pad=0, flip=False, cutout=0, mixup=0.0):
         mixup: alpha of Beta(alpha, alpha), from which the weight of the first
             image of each pair is drawn, once for the whole batch; 0: no
             mixup.
+        jitter: (lowest, highest) factor of the size, for images whose boxes
+            or masks move with them; it excludes `pad`. None: no such move.
 
     Returns:
-        A dict from `"crop"`, `"blank"` and `"mix"` to a tuple of arguments of
-        the function with that name. A function that has nothing to do is left
-        out.
+        A dict from `"crop"`, `"move"`, `"blank"` and `"mix"` to a tuple of
+        arguments of the function with that name. A function that has nothing
+        to do is left out.
     """
     drawn = {}
-    if pad or flip:
+    if jitter is not None:
+        drawn["move"] = geometry.draw(
+            rng, count, height, width, jitter=jitter, flip=flip
+        )
+    elif pad or flip:
         top, left = rng.integers(0, 2 * pad + 1, size=(2, count, 1))
         rows, columns = top + np.arange(height), left + np.arange(width)
         if flip:
@@ -67,12 +87,12 @@ def _interval(center, size, length):
 
 
 def apply(drawn, images, targets, *, pad, normalize):
-    """Crop, normalize, blank and mix a batch.
+    """Crop, normalize, move, blank and mix a batch.
 
     Args:
         drawn: result of `draw`.
         images: uint8 array (images, height, width, channels).
-        targets: float array (images, ...).
+        targets: float array (images, ...). With `move`, see `geometry.move`.
         pad: see `draw`.
         normalize: function from uint8 images to normalized float32 images.
 
@@ -82,6 +102,8 @@ def apply(drawn, images, targets, *, pad, normalize):
     if "crop" in drawn:
         images = crop(images, *drawn["crop"], pad)
     images = normalize(images)
+    if "move" in drawn:
+        images, targets = geometry.move(images, targets, *drawn["move"])
     if "blank" in drawn:
         images = blank(images, *drawn["blank"])
     if "mix" in drawn:

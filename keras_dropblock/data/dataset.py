@@ -19,12 +19,15 @@ class Dataset:
         class_names: a tuple with one name for each class, or None if the
             source has no names.
         notes: sentences for the log about files that were skipped.
+        framing: how images of another size are brought to `image_shape`: see
+            `Preprocessing`.
     """
 
     splits = ()
     image_shape = None
     class_names = None
     notes = ()
+    framing = "crop"
 
     def size(self, split):
         """Number of images in a split."""

@@ -69,7 +69,7 @@ def load(root, options):
     if options.streamed:
         return FolderPhotographs(files, class_names, options, notes)
     arrays = {
-        split: (_read(paths, options.image_size), labels)
+        split: (_read(paths, options.frame), labels)
         for split, (paths, labels) in files.items()
     }
     return ArrayDataset(arrays, class_names, notes)
@@ -217,7 +217,7 @@ def _read(paths, image_size):
     for path in paths:
         image = _decoded(path)
         if image_size is not None:
-            image = fit_to_size(image, (image_size, image_size))
+            image = fit_to_size(image, image_size)
         image = np.asarray(image)
         if images and image.shape != images[0].shape:
             raise DataError(
@@ -234,7 +234,7 @@ class FolderPhotographs(Photographs):
     """Photographs in a folder, read from disk when they are needed."""
 
     def __init__(self, files, class_names, options, notes):
-        super().__init__(options.image_size, options.crop_fraction)
+        super().__init__(options.frame, options.crop_fraction)
         self.files = files
         self.splits = tuple(files)
         self.class_names = class_names

@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_dropblock import files
 from keras_dropblock.data import headers
 
 # Ranges of the random crop in training: its fraction of the area of the
@@ -167,13 +168,26 @@ def read_all(images, preprocessing, first=0):
     """
     shape = preprocessing.image_shape
     pixels = [np.zeros((0, *shape), "uint8")]
-    for i, image in enumerate(images, first):
-        image = _as_array(image, i, shape[-1])
+    for image in arrays(images, shape[-1], first):
         if image.shape != shape or preprocessing.crop_fraction != 1.0:
             tf = _tensorflow("Images that do not have the network's size")
             image = preprocessing.fit(tf.constant(image)).numpy()
         pixels.append(image[None])
     return np.concatenate(pixels)
+
+
+def write_png(path, image):
+    """Write a uint8 array (height, width, channels) to a PNG file, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as temporary:
+        encoded = tensorflow().io.encode_png(image).numpy()
+        pathlib.Path(temporary).write_bytes(encoded)
+
+
+def arrays(images, channels, first=0):
+    """Yield images as uint8 arrays of their own sizes: see `read`."""
+    for i, image in enumerate(images, first):
+        yield _as_array(image, i, channels)
 
 
 def _as_array(image, index, channels):

@@ -25,13 +25,13 @@ class Photographs(Dataset):
     A subclass has `class_names`, `splits`, `size`, `labels` and `encoded`.
 
     Args:
-        image_size: side of the square output images, in pixels.
+        image_size: (height, width) of the output images, in pixels.
         crop_fraction: side of the central crop of a test image, as a fraction
             of the image's shorter side.
     """
 
     def __init__(self, image_size, crop_fraction):
-        self.image_shape = (image_size, image_size, 3)
+        self.image_shape = (*image_size, 3)
         self.crop_fraction = crop_fraction
 
     def statistics(self):

@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 
+from keras_dropblock.data.framing import frame_image
 from keras_dropblock.data.images import fit_to_size
 from keras_dropblock.errors import DataError
 
@@ -22,6 +23,7 @@ PUBLISHED = {
     "svhn_cropped": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
 INTERPOLATIONS = ("bilinear", "bicubic")
+FRAMINGS = ("crop", "pad")
 
 
 def published_statistics(dataset):
@@ -46,8 +48,10 @@ class Preprocessing:
     """Crop, resize and normalization of an image for a network.
 
     The image is cropped to the center and resized to `image_size` with
-    antialiasing: see `images.fit_to_size`. Then the pixels are normalized:
-    `(pixel - mean) / std`.
+    antialiasing: see `images.fit_to_size`. With `framing="pad"`, the whole
+    image is scaled into `image_size`, and the rest is filled with the mean:
+    see `framing.frame_image`. Then the pixels are normalized: `(pixel - mean)
+    / std`.
 
     Args:
         image_size: (height, width) in pixels.
@@ -57,6 +61,7 @@ class Preprocessing:
             (0, 1]. The usual test crop of ImageNet, 224 of 256 pixels, is
             0.875.
         interpolation: `"bilinear"` or `"bicubic"`.
+        framing: `"crop"` or `"pad"`.
 
     Raises:
         DataError: for an argument out of its range.
@@ -70,6 +75,7 @@ class Preprocessing:
     std: tuple[float, ...]
     crop_fraction: float = 1.0
     interpolation: str = "bilinear"
+    framing: str = "crop"
 
     def __post_init__(self):
         for name in ("image_size", "mean", "std"):
@@ -90,6 +96,11 @@ class Preprocessing:
                 f"`interpolation` must be one of {', '.join(INTERPOLATIONS)}. "
                 f"Received: interpolation={self.interpolation!r}."
             )
+        if self.framing not in FRAMINGS:
+            raise DataError(
+                f"`framing` must be one of {', '.join(FRAMINGS)}. Received: "
+                f"framing={self.framing!r}."
+            )
 
     @property
     def image_shape(self):
@@ -97,10 +108,19 @@ class Preprocessing:
         return (*self.image_size, len(self.mean))
 
     def fit(self, image):
-        """Crop and resize a TensorFlow image: see `images.fit_to_size`."""
+        """Bring a TensorFlow image to `image_size`, as `framing` says."""
+        if self.framing == "pad":
+            return frame_image(
+                image, self.image_size, self.fill, self.interpolation
+            )
         return fit_to_size(
             image, self.image_size, self.crop_fraction, self.interpolation
         )
+
+    @property
+    def fill(self):
+        """Gray levels of the rest of the frame: the mean, rounded."""
+        return tuple(min(max(round(level), 0), 255) for level in self.mean)
 
     def normalize(self, images):
         """Compute `(images - mean) / std` for each channel, in float32.
@@ -126,10 +146,13 @@ class Preprocessing:
 
     def to_dict(self):
         """Convert to a dict of JSON values, which `from_dict` reads."""
-        return {
+        content = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in vars(self).items()
         }
+        if self.framing == "crop":  # older cards do not have the key
+            del content["framing"]
+        return content
 
     @classmethod
     def from_dict(cls, content):

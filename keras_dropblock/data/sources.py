@@ -6,7 +6,14 @@ import zipfile
 
 import numpy as np
 
-from keras_dropblock.data import folders, tfds
+from keras_dropblock.data import (
+    coco,
+    folders,
+    mask_folders,
+    shapes,
+    tfds,
+    tfds_boxes,
+)
 from keras_dropblock.data.dataset import ArrayDataset
 from keras_dropblock.data.photographs import TFDSPhotographs
 from keras_dropblock.errors import DataError
@@ -35,23 +42,37 @@ class Options:
         validation_split: fraction of the training images to hold out, or a
             slice of TensorFlow Datasets; None: no validation split.
         image_size: side in pixels to which the central square of each image
-            is resized; None: images are not resized and must all have the
-            same size.
+            is resized, or (height, width), to which its largest central part
+            of that shape is; None: images are not resized and must all have
+            the same size. With boxes or masks, whole images are scaled into
+            this size.
         skip_broken: whether to skip and count files of a folder that cannot
             be decoded, instead of raising an error.
         streamed: whether images stay on disk until they are needed.
         crop_fraction: for streamed test images, side of the central crop as a
             fraction of the shorter side.
+        labels: what is wanted for each image: `"classes"`, `"boxes"` or
+            `"masks"`.
+        ignored_labels: labels of masks that mean "not labeled", besides 255.
     """
 
     data_dir: str | None = None
     train_split: str = "train"
     test_split: str | float = "test"
     validation_split: str | float | None = None
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
     skip_broken: bool = False
     streamed: bool = False
     crop_fraction: float = 1.0
+    labels: str = "classes"
+    ignored_labels: tuple[int, ...] = ()
+
+    @property
+    def frame(self):
+        """`image_size` as (height, width), or None."""
+        if isinstance(self.image_size, int):
+            return (self.image_size, self.image_size)
+        return self.image_size
 
 
 def load(source, options=None, **changes):
@@ -62,8 +83,12 @@ def load(source, options=None, **changes):
             ships, a path that ends in `.npz` (arrays `x_train`, `y_train`,
             `x_test`, `y_test` and, for a validation split, `x_validation`,
             `y_validation`), `"folder:PATH"` for a folder of images (see
-            `folders.load`), or the name of any image classification set of
-            TensorFlow Datasets, such as `"cifar10"`.
+            `folders.load`), `"masks:PATH"` for folders of images
+            and masks (see `mask_folders.load`), `"coco:PATH"` for boxes in
+            COCO's layout (see `coco.load`), `"shapes"` for generated images
+            with boxes and masks (see `shapes.load`), or the name of any image
+            classification or detection set of TensorFlow Datasets, such as
+            `"cifar10"` or `"voc/2007"`.
         options: `Options`, or None for the defaults.
         **changes: single options that replace those of `options`.
 
@@ -75,14 +100,13 @@ def load(source, options=None, **changes):
             images with labels, or an option does not apply to this source.
     """
     options = dataclasses.replace(options or Options(), **changes)
+    _check_labels(source, options.labels)
+    if options.labels != "classes":
+        return _annotated(source, options)
     if source.startswith(FOLDER):
         _refuse(source, options, "data_dir", "train_split")
         return folders.load(source.removeprefix(FOLDER), options)
-    if options.skip_broken:
-        raise DataError(
-            "`skip_broken` must be false, unless the data set is a folder of "
-            f"images (dataset = '{FOLDER}PATH'). Received: dataset={source!r}."
-        )
+    _refuse_skipping(source, options)
     if source == "digits" or source.endswith(".npz"):
         if options.streamed:
             raise DataError(
@@ -105,6 +129,10 @@ def load(source, options=None, **changes):
 
 def has_own_validation(source):
     """Whether a folder of images or a .npz file has a validation split."""
+    if source.startswith(mask_folders.MASKS):
+        return mask_folders.has_validation(
+            source.removeprefix(mask_folders.MASKS)
+        )
     if source.startswith(FOLDER):
         root = pathlib.Path(source.removeprefix(FOLDER))
         return "validation" in folders.split_folders(root)
@@ -115,6 +143,66 @@ def has_own_validation(source):
             return "x_validation" in file
     except _UNREADABLE:
         return False  # `load` explains what is wrong with the file
+
+
+def _annotated(source, options):
+    """Open a data set with boxes or masks."""
+    prefix = _prefix(source)
+    path = source.removeprefix(prefix)
+    if prefix == mask_folders.MASKS:
+        _refuse(source, options, "data_dir", "train_split", "skip_broken")
+        return mask_folders.load(path, options)
+    if prefix not in _LABELS:
+        return _tfds(source, options)
+    _refuse(source, options, "data_dir", "train_split", "test_split")
+    if prefix == coco.COCO:
+        dataset = coco.load(path, options)
+    else:
+        _refuse(source, options, "skip_broken")
+        dataset = shapes.load(options)
+    return _with_validation(dataset, options.validation_split)
+
+
+def _prefix(source):
+    """What a source starts with, by which it is told: `"coco:"`, ..."""
+    return source if source == shapes.NAME else f"{source.partition(':')[0]}:"
+
+
+def _check_labels(source, wanted):
+    """Raise DataError if a source does not have what a task needs."""
+    if source in ("digits",) or source.endswith(".npz"):
+        had = ("classes",)
+    else:
+        had = _LABELS.get(_prefix(source), ("classes", "boxes"))
+    if wanted not in had:
+        raise DataError(
+            f"`dataset` must be a data set with {wanted} for this task: "
+            f"{_SOURCES[wanted]}. Received: dataset={source!r}."
+        )
+
+
+# What these sources have for each image.
+_LABELS = {
+    FOLDER: ("classes",),
+    mask_folders.MASKS: ("masks",),
+    coco.COCO: ("boxes",),
+    shapes.NAME: ("boxes", "masks"),
+}
+_SOURCES = {
+    "classes": "digits, a .npz file, folder:PATH or a name in TensorFlow "
+    "Datasets",
+    "boxes": "coco:PATH, shapes or a name in TensorFlow Datasets, such as "
+    "voc/2007",
+    "masks": "masks:PATH or shapes",
+}
+
+
+def _refuse_skipping(source, options):
+    if options.skip_broken:
+        raise DataError(
+            "`skip_broken` must be false, unless the data set is a folder of "
+            f"images (dataset = '{FOLDER}PATH'). Received: dataset={source!r}."
+        )
 
 
 def can_resize(source):
@@ -175,8 +263,14 @@ def _tfds(source, options):
     if isinstance(split, str):
         _check_held_out(split, options.train_split)
         names["validation"] = split
+    if options.labels == "boxes":
+        _refuse_skipping(source, options)
+        dataset = tfds_boxes.load(
+            source, options.data_dir, names, options.frame
+        )
+        return dataset.hold_out(split) if isinstance(split, float) else dataset
     if not options.streamed:
-        dataset = tfds.load(source, options.data_dir, names, options.image_size)
+        dataset = tfds.load(source, options.data_dir, names, options.frame)
         return dataset.hold_out(split) if isinstance(split, float) else dataset
     if isinstance(split, float):
         raise DataError(
@@ -185,9 +279,7 @@ def _tfds(source, options):
             f"'train[90%:]'. Received: validation_split={split}."
         )
     builder = tfds.open_builder(source, options.data_dir, names)
-    return TFDSPhotographs(
-        builder, names, options.image_size, options.crop_fraction
-    )
+    return TFDSPhotographs(builder, names, options.frame, options.crop_fraction)
 
 
 def _digits():

@@ -17,7 +17,7 @@ def load(name, data_dir, names, image_size):
 
     Args:
         name, data_dir, names: see `open_builder`.
-        image_size: see `sources.load`.
+        image_size: `frame` of `sources.Options`.
 
     Returns:
         `ArrayDataset`.
@@ -36,21 +36,22 @@ def load(name, data_dir, names, image_size):
     return ArrayDataset(arrays, tuple(features["label"].names))
 
 
-def open_builder(name, data_dir, names):
-    """Open an image classification data set; download it if necessary.
+def open_builder(name, data_dir, names, needed=("image", "label")):
+    """Open a data set of images; download it if necessary.
 
     Args:
         name: name of the data set in TensorFlow Datasets.
         data_dir: folder of TensorFlow Datasets; None: its default.
         names: dict from "train", "test" and "validation" to the name or slice
             of that split in TFDS.
+        needed: features that it must have.
 
     Returns:
         A prepared TFDS builder.
 
     Raises:
-        DataError: if the data are missing and cannot be downloaded, are not
-            images with labels, or do not have these splits.
+        DataError: if the data are missing and cannot be downloaded, do not
+            have the features, or do not have these splits.
     """
     try:
         import tensorflow_datasets as tfds
@@ -72,10 +73,10 @@ def open_builder(name, data_dir, names):
     if not is_prepared(builder):
         _download(builder, name)
     features = builder.info.features
-    if not {"image", "label"} <= set(features):
+    if not {*needed} <= set(features):
         raise DataError(
-            f"`dataset` {name!r} must be an image classification data set "
-            "with the features image and label. It has the features "
+            f"`dataset` {name!r} must have the features "
+            f"{' and '.join(needed)} for this task. It has the features "
             f"{', '.join(features)}."
         )
     for key, split in names.items():
@@ -107,7 +108,7 @@ def _read(builder, split, image_size):
     def image_and_label(example):
         image = example["image"]
         if image_size is not None:
-            image = fit_to_size(image, (image_size, image_size))
+            image = fit_to_size(image, image_size)
         return image, example["label"]
 
     dataset = dataset.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)

@@ -23,7 +23,8 @@ class Card:
         network: the network's name in the papers' notation.
         builder: name of a builder in `models.BUILDERS`. `""` for a custom
             model, which can be used and exported but not rebuilt.
-        arguments: arguments of the builder, without `weights` and `name`.
+        arguments: arguments of the builder, without `weights` and `name`. If
+            the task adds a head to that network, `head` has its arguments.
         task: name of the task, as in a recipe.
         dataset: name of the data set the model was trained on.
         license: SPDX identifier of the weights' license.
@@ -92,8 +93,9 @@ class Card:
             shape = arguments["input_shape"]
             arguments["input_shape"] = models.in_data_format(shape)
         try:
-            model = models.BUILDERS[self.builder](**arguments)
-        except (TypeError, ValueError) as error:
+            task = tasks.find(self.task, may_import=False)()
+            model = task.build(self.builder, arguments)
+        except (ImportError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"The card of {self.name} names a network that cannot be "
                 f"built: {error}"

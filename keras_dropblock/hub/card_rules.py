@@ -107,6 +107,13 @@ def _preprocessing_rules(preprocessing):
             "a number",
             _is_number,
         )
+    if "framing" in preprocessing:
+        yield (
+            "preprocessing.framing",
+            preprocessing["framing"],
+            "a text",
+            _is_text,
+        )
 
 
 def _metrics_rules(content, metrics):

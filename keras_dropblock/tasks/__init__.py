@@ -1,6 +1,9 @@
-"""Tasks that a recipe can train. So far there is only classification."""
+"""Tasks that a recipe can train, and the networks of these tasks."""
 
 from keras_dropblock.tasks.classification import Classification
+from keras_dropblock.tasks.detection import Detection
+from keras_dropblock.tasks.fcn import FCN
+from keras_dropblock.tasks.segmentation import Segmentation
 from keras_dropblock.tasks.task import (
     TASKS,
     Metric,
@@ -8,11 +11,17 @@ from keras_dropblock.tasks.task import (
     find,
     serving_inputs,
 )
+from keras_dropblock.tasks.vision import DeepLab, RetinaNet
 
 __all__ = [
+    "FCN",
     "TASKS",
     "Classification",
+    "DeepLab",
+    "Detection",
     "Metric",
+    "RetinaNet",
+    "Segmentation",
     "Task",
     "find",
     "serving_inputs",

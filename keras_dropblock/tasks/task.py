@@ -9,59 +9,7 @@ import keras
 
 from keras_dropblock import keys, models
 from keras_dropblock.errors import RecipeError
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """A number that measures how good a model is.
-
-    Args:
-        name: key of the metric in scores, and in the logs of an epoch if they
-            contain it.
-        title: name in tables and plots, without the unit.
-        unit: such as `"%"`, or `""` for none.
-        scale: factor that converts the number to that unit.
-        digits: digits after the decimal point, in that unit.
-        higher_is_better: whether a higher value is better.
-        complement: for a percentage, name of 100 % minus the value, such as
-            `"error"`. Curves show this instead of the value. `""`: curves
-            show the value.
-        tolerance: largest difference that rounding may cause when the same
-            weights are evaluated on another machine.
-    """
-
-    name: str
-    title: str
-    unit: str = ""
-    scale: float = 1.0
-    digits: int = 4
-    higher_is_better: bool = False
-    complement: str = ""
-    tolerance: float = 1e-2
-
-    @property
-    def heading(self):
-        """Title and unit, for the headings of tables."""
-        return f"{self.title}, {self.unit}" if self.unit else self.title
-
-    @property
-    def curve_title(self):
-        """Title of the axis of the metric's curve."""
-        return f"{self.complement}, %" if self.complement else self.heading
-
-    def curve_value(self, value):
-        """Convert a value to what the metric's curve shows."""
-        if self.complement:
-            return 100 - self.scale * value
-        return self.scale * value
-
-    def text(self, value):
-        """Format a value in the metric's unit, without the unit's name."""
-        return f"{self.scale * value:.{self.digits}f}"
-
-    def text_with_unit(self, value):
-        """Format a value with its unit."""
-        return f"{self.text(value)} {self.unit}".rstrip()
+from keras_dropblock.tasks.metric import Metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +30,20 @@ class Task:
             caption.
         output_rank: number of axes of the network's output, including the
             batch.
+        labels: what the data must have for each image: `"classes"`, `"boxes"`
+            or `"masks"`.
+        draws_epochs: whether `draw_epoch` draws anything.
+        any_size: whether answers belong to places of an image of any size,
+            so that exports take whole images and answer in their pixels.
     """
 
     metrics: typing.ClassVar[tuple[Metric, ...]] = ()
     augmentations: typing.ClassVar[dict[str, dict]] = {"none": {}}
     pictures: typing.ClassVar[dict[str, str]] = {}
     output_rank: typing.ClassVar[int] = 2
+    labels: typing.ClassVar[str] = "classes"
+    draws_epochs: typing.ClassVar[bool] = False
+    any_size: typing.ClassVar[bool] = False
 
     def __post_init__(self):
         keys.check_keys(self)
@@ -98,6 +54,10 @@ class Task:
         known = {value: name for name, value in TASKS.items()}
         path = f"{cls.__module__}:{cls.__qualname__}"
         return known.get(path, path)
+
+    def data_options(self):
+        """Fields of `data.Options` that follow from the task."""
+        return {"labels": self.labels}
 
     def check_data(self, dataset):
         """Raise DataError for a data set that does not suit this task."""
@@ -136,6 +96,18 @@ class Task:
             "num_classes": self.outputs(dataset),
         }
 
+    def build(self, builder, arguments):
+        """Build the network of a card, with new weights.
+
+        Args:
+            builder, arguments: see `network`. The shape of the images is in
+                Keras's data format.
+        """
+        return models.BUILDERS[builder](**arguments)
+
+    def initialize(self, model):
+        """Change the new weights of a network before training."""
+
     def outputs(self, dataset):
         """Number of outputs of the network."""
         return len(self.class_names(dataset))
@@ -155,6 +127,31 @@ class Task:
     def training_metrics(self):
         """New Keras metrics for `compile`."""
         return []
+
+    def compile(self, model, optimizer, **options):
+        """Compile a model to train with this task's loss and metrics.
+
+        Args:
+            model: the network.
+            optimizer: a Keras optimizer.
+            **options: further arguments of `keras.Model.compile`.
+        """
+        model.compile(
+            optimizer, self.loss(), metrics=self.training_metrics(), **options
+        )
+
+    def epoch_scores(self, model, batches, epoch, epochs):
+        """Scores of a split for the log of an epoch, the loss included.
+
+        The names must be the same in every epoch.
+
+        Args:
+            model: the compiled model.
+            batches: `data.Batches` of the split.
+            epoch: number of the epoch, from 0.
+            epochs: number of epochs of the run.
+        """
+        return model.evaluate(batches, return_dict=True, verbose=0)
 
     def evaluate(self, model, batches):
         """Compute the scores of a model on a split.
@@ -188,6 +185,40 @@ class Task:
         """Predict for images: see `keras_dropblock.predict`."""
         raise NotImplementedError
 
+    def lines(self, prediction, card):
+        """Columns of text that show what `predict` gives for one image.
+
+        Args:
+            prediction: result of `predict` for the image.
+            card: `hub.Card` of the model.
+
+        Returns:
+            A list of lines, each a tuple of texts.
+        """
+        return [(label, f"{share:.4f}") for label, share in prediction]
+
+    def picture(self, image, prediction, card):
+        """Draw what `predict` gives for an image into the image.
+
+        Args:
+            image: uint8 array (height, width, channels).
+            prediction: result of `predict` for this image.
+            card: `hub.Card` of the model.
+
+        Returns:
+            uint8 array of the same size, or None if there is nothing to draw.
+        """
+
+    def draw_epoch(self, model, batches, card, path):
+        """Draw predictions for the first images of a split into a file.
+
+        Args:
+            model: the model after an epoch.
+            batches: `data.Batches` of the split that epochs are scored on.
+            card: `hub.Card` of the model.
+            path: `pathlib.Path` of the image file, ending in `.png`.
+        """
+
     def draw(self, model, batches, card, folder):
         """Write the `pictures` of a trained model into a folder.
 
@@ -197,6 +228,15 @@ class Task:
             card: `hub.Card` of the model.
             folder: `pathlib.Path` to write to.
         """
+
+
+def outputs_of(model, images):
+    """The outputs of a model for one batch, as NumPy arrays.
+
+    Not `predict_on_batch`, which with several replicas gives the whole batch
+    to each of them.
+    """
+    return model.predict(images, batch_size=len(images), verbose=0)
 
 
 def serving_inputs(model, preprocessing):
@@ -219,7 +259,9 @@ def serving_inputs(model, preprocessing):
 
 
 TASKS = {
-    "classification": "keras_dropblock.tasks.classification:Classification"
+    "classification": "keras_dropblock.tasks.classification:Classification",
+    "detection": "keras_dropblock.tasks.detection:Detection",
+    "segmentation": "keras_dropblock.tasks.segmentation:Segmentation",
 }
 
 

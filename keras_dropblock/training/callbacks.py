@@ -156,17 +156,47 @@ class ScoreEpoch(keras.callbacks.Callback):
     Args:
         on_one_device: function that returns a context manager, which yields
             the model to evaluate.
+        task: `tasks.Task`, whose `epoch_scores` are logged.
         batches: batches to evaluate the model on.
         split: `"validation"` or `"test"`, the prefix in the logs.
     """
 
-    def __init__(self, on_one_device, batches, split):
+    def __init__(self, on_one_device, task, batches, split):
         super().__init__()
         self.on_one_device = on_one_device
+        self.task = task
         self.batches = batches
         self.split = split
 
     def on_epoch_end(self, epoch, logs=None):
         with self.on_one_device() as model:
-            scores = model.evaluate(self.batches, return_dict=True, verbose=0)
+            scores = self.task.epoch_scores(
+                model, self.batches, epoch, self.params["epochs"]
+            )
         logs.update({f"{self.split}_{k}": v for k, v in scores.items()})
+
+
+class DrawEpoch(keras.callbacks.Callback):
+    """Draws predictions for the first images of a split after each epoch.
+
+    Args:
+        folder: `pathlib.Path` to write `epoch_0001.png` and so on to.
+        on_one_device: see `ScoreEpoch`.
+        task: `tasks.Task`, whose `draw_epoch` draws.
+        batches: batches of the split.
+        card: `hub.Card` of the model.
+    """
+
+    def __init__(self, folder, on_one_device, task, batches, card):
+        super().__init__()
+        self.folder = folder
+        self.on_one_device = on_one_device
+        self.task = task
+        self.batches = batches
+        self.card = card
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"epoch_{epoch + 1:04}.png"
+        with self.on_one_device() as model:
+            self.task.draw_epoch(model, self.batches, self.card, path)

@@ -104,14 +104,17 @@ def _callbacks(trainer, workdir, checkpoint, requests, verbose):
 def _writers(trainer, workdir):
     """The callbacks that write files, for the primary process only."""
     history = workdir / workdirs.HISTORY
-    metrics = trainer.recipe.task.metrics
+    task = trainer.recipe.task
 
     def draw(epoch, logs):
-        curves.draw(history, metrics, workdir / "curves.png")
+        curves.draw(history, task.metrics, workdir / "curves.png")
 
     result = [
         callbacks.ScoreEpoch(
-            trainer.on_one_device, trainer.scored, trainer.plan.epoch_split
+            trainer.on_one_device,
+            task,
+            trainer.scored,
+            trainer.plan.epoch_split,
         ),
         callbacks.WriteHistory(history),
         keras.callbacks.LambdaCallback(on_epoch_end=draw),
@@ -121,6 +124,16 @@ def _writers(trainer, workdir):
         result.append(
             keras.callbacks.TensorBoard(
                 str(workdir / "tensorboard"), write_graph=False
+            )
+        )
+    if task.draws_epochs:
+        result.append(
+            callbacks.DrawEpoch(
+                workdir / "predictions",
+                trainer.on_one_device,
+                task,
+                trainer.scored,
+                trainer.plan.card,
             )
         )
     return [

@@ -101,6 +101,7 @@ class Plan:
             ) from error
         if self.recipe.synchronized_norms:
             synchronize_norms(model)
+        self.recipe.task.initialize(model)
         compile_model(model, self.recipe, steps_per_epoch)
         return model
 
@@ -188,6 +189,7 @@ def card_of(recipe, dataset, name):
             recipe.mean,
             recipe.std,
             recipe.crop_fraction,
+            framing=dataset.framing,
         ),
         class_names=tuple(recipe.task.class_names(dataset)),
         task=recipe.task.name(),
@@ -258,6 +260,7 @@ def open_data(recipe):
         skip_broken=recipe.skip_broken,
         streamed=recipe.is_streamed,
         crop_fraction=recipe.crop_fraction,
+        **recipe.task.data_options(),
     )
 
 
@@ -271,18 +274,23 @@ def recipe_of(card):
     preprocessing = card.preprocessing
     streamed = preprocessing.crop_fraction != 1.0
     height, width = preprocessing.image_size
-    # Resizing a square image to its own size changes nothing.
-    resizable = height == width and data.sources.can_resize(card.dataset)
+    # Resizing an image to its own size changes nothing.
+    resizable = data.sources.can_resize(card.dataset)
     return dataclasses.replace(
         Recipe(task=task),
         model=card.network,
         dataset=card.dataset,
         test_split=card.metrics.get("test", {}).get("split", "test"),
         augmentation="resized_crop_flip" if streamed else "none",
-        image_size=height if resizable else None,
+        image_size=_image_size(height, width) if resizable else None,
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
+
+
+def _image_size(height, width):
+    """The recipe's key `image_size`: one side, or height and width."""
+    return height if height == width else (height, width)
 
 
 def compile_model(model, recipe, steps_per_epoch):
@@ -312,10 +320,9 @@ def compile_model(model, recipe, steps_per_epoch):
         reset_momentum_at=drops if recipe.reset_momentum else (),
     )
     backend = keras.backend.backend()
-    model.compile(
+    recipe.task.compile(
+        model,
         optimizer,
-        recipe.task.loss(),
-        metrics=recipe.task.training_metrics(),
         jit_compile=True if backend == "jax" else recipe.jit_compile,
         steps_per_execution=recipe.steps_per_execution,
     )

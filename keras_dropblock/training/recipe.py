@@ -30,6 +30,12 @@ def _are_positive(value):
     return all(map(keys.is_positive, value))
 
 
+def _is_image_size(value):
+    if isinstance(value, tuple):
+        return len(value) == 2 and min(value) >= 1
+    return value >= 1
+
+
 def _is_fraction_or_name(value):
     return isinstance(value, str) or 0 < value < 1
 
@@ -125,11 +131,12 @@ class Recipe:
         "a fraction in (0, 1) or a split",
         _is_fraction_or_name,
     )
-    image_size: int | None = key(
+    image_size: int | tuple[int, ...] | None = key(
         None,
-        "side to which images are resized, in pixels; None: not resized",
-        ">= 1",
-        keys.is_at_least_one,
+        "side to which images are resized, in pixels, or [height, width]; "
+        "None: not resized",
+        "a side >= 1, or height and width",
+        _is_image_size,
     )
     skip_broken: bool = key(
         False, "whether to skip and count files that cannot be decoded"

@@ -1,0 +1,297 @@
+"""Data sets of images with boxes or masks, read from disk when needed."""
+
+import concurrent.futures
+import dataclasses
+import os
+import struct
+
+import numpy as np
+
+from keras_dropblock.data import framing
+from keras_dropblock.data.dataset import ArrayDataset, divided
+from keras_dropblock.data.geometry import IGNORED, NO_BOX
+from keras_dropblock.data.images import decode, tensorflow
+from keras_dropblock.data.preprocessing import IMAGENET
+from keras_dropblock.errors import DataError
+
+_KEPT = 2**32  # bytes of decoded images and masks that stay in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+    """The objects of one image, in the image's own pixels.
+
+    Attributes:
+        size: (height, width) of the image.
+        boxes: float32 array (n, 4), y and x of the corners, inside the image.
+        classes: int array (n,), index of the class.
+        crowd: bool array (n,): boxes around several objects. They are not
+            trained on, and detections inside them are not errors.
+        area: float array (n,), area of the object in pixels, by which COCO
+            calls it small, medium or large.
+    """
+
+    size: tuple[int, int]
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+    area: np.ndarray
+
+
+class Rows:
+    """Arrays of equal shape, one for each image, which are read when indexed.
+
+    What was read stays in memory, up to 4 GiB.
+
+    Args:
+        readers: for each image, a function that reads its array.
+        shape: shape of each array.
+    """
+
+    def __init__(self, readers, shape):
+        self.readers = list(readers)
+        self.row_shape = tuple(shape)
+        self._known = {}
+        self._room = _KEPT // max(int(np.prod(shape)), 1)
+
+    def __len__(self):
+        return len(self.readers)
+
+    @property
+    def shape(self):
+        return (len(self), *self.row_shape)
+
+    def __getitem__(self, chosen):
+        """Read the rows of a slice or an array of indices: (n, *shape)."""
+        chosen = np.arange(len(self))[chosen]
+        missing = [i for i in np.unique(chosen) if i not in self._known]
+        fresh = {}
+        if missing:
+            with concurrent.futures.ThreadPoolExecutor(_threads()) as pool:
+                read = pool.map(lambda i: self.readers[i](), missing)
+                fresh = dict(zip(missing, read, strict=True))
+        for i, row in fresh.items():
+            if len(self._known) < self._room:
+                self._known[i] = row
+        rows = [fresh[i] if i in fresh else self._known[i] for i in chosen]
+        return np.stack(rows) if rows else np.empty((0, *self.row_shape))
+
+    def some(self, chosen):
+        """The rows with these indices, unread."""
+        return Rows([self.readers[i] for i in chosen], self.row_shape)
+
+
+def _threads():
+    return min(8, os.cpu_count() or 1)
+
+
+class BoxRows:
+    """Boxes of images in a frame, padded to the same number.
+
+    Args:
+        objects: list of `Objects`, one for each image.
+        frame: (height, width) that images are scaled into.
+        room: number of boxes of a row; None: that of the fullest image.
+    """
+
+    def __init__(self, objects, frame, room=None):
+        self.objects = list(objects)
+        self.frame = frame
+        counts = [int((~o.crowd).sum()) for o in self.objects]
+        self.room = room or max([1, *counts])
+        self.boxes = np.zeros((len(self), self.room, 4), "float32")
+        self.labels = np.full((len(self), self.room), NO_BOX, "int32")
+        for i, found in enumerate(self.objects):
+            scale = np.tile(framing.scales(found.size, frame), 2)
+            n = counts[i]
+            self.boxes[i, :n] = found.boxes[~found.crowd] * scale
+            self.labels[i, :n] = found.classes[~found.crowd]
+
+    def __len__(self):
+        return len(self.objects)
+
+    def __getitem__(self, chosen):
+        """Dict of `boxes` (n, room, 4) and `labels` (n, room), -1 for none."""
+        return {"boxes": self.boxes[chosen], "labels": self.labels[chosen]}
+
+    def some(self, chosen):
+        """The rows with these indices."""
+        return BoxRows([self.objects[i] for i in chosen], self.frame, self.room)
+
+
+class AnnotatedDataset(ArrayDataset):
+    """Images of any size with boxes or masks.
+
+    Whole images are scaled into `image_shape`, as `framing` says.
+
+    Args:
+        arrays: dict from the name of a split to (`Rows` of images, `BoxRows`
+            or `Rows` of masks).
+        class_names, notes: see `Dataset`.
+    """
+
+    framing = "pad"
+
+    @property
+    def image_shape(self):
+        return self.arrays["train"][0].row_shape
+
+    def statistics(self):
+        """ImageNet's statistics, to save a pass over all photographs."""
+        return IMAGENET
+
+    def batches(self, split, *arguments, on_device=False, **options):
+        if on_device:
+            raise DataError(
+                "`data_on_device` must be false for images with boxes or "
+                "masks, which are read from disk. Received: "
+                "data_on_device=True."
+            )
+        return super().batches(split, *arguments, **options)
+
+    def hold_out(self, fraction):
+        rows, labels = self.arrays["train"]
+        # Divided at random, because an image has no class of its own.
+        held_out, kept = divided(
+            np.zeros((len(rows), 2)), fraction, "validation_split"
+        )
+        arrays = {
+            **self.arrays,
+            "train": (rows.some(kept), labels.some(kept)),
+            "validation": (rows.some(held_out), labels.some(held_out)),
+        }
+        return AnnotatedDataset(arrays, self.class_names, self.notes)
+
+
+def image_row(read, name, frame, size=None):
+    """A reader of an image, scaled into a frame.
+
+    Args:
+        read: function that returns the content of the image file.
+        name: name of the image, for error messages.
+        frame: (height, width) in pixels.
+        size: (height, width) that the image should have; None: any.
+
+    Returns:
+        A function that returns a uint8 array (*frame, 3).
+    """
+
+    def row():
+        image = decoded(read, name)
+        if size is not None and tuple(image.shape[:2]) != tuple(size):
+            raise DataError(
+                f"{name} must have the size of its annotation, {tuple(size)}. "
+                f"It has {tuple(image.shape[:2])}."
+            )
+        return framing.frame_image(image, frame, IMAGENET_FILL).numpy()
+
+    return row
+
+
+# Gray levels of the rest of a frame: the rounded mean, with which cards of
+# models that are trained on these data sets fill it too.
+IMAGENET_FILL = tuple(round(level) for level in IMAGENET[0])
+
+
+def mask_row(read, name, frame, classes, ignored, size_of):
+    """A reader of a mask, scaled into a frame without new labels.
+
+    Args:
+        read, name, frame: see `image_row`.
+        classes: number of classes; labels are 0, ..., classes - 1.
+        ignored: further labels that mean "not labeled".
+        size_of: function that returns (height, width) of the mask's image.
+
+    Returns:
+        A function that returns a uint8 array, `frame`. `IGNORED` marks what
+        is not labeled and what is outside of the image.
+    """
+
+    def row():
+        mask = decoded(read, name, channels=1).numpy()
+        if mask.shape[:2] != tuple(size_of()):
+            raise DataError(
+                f"{name} must have the size of its image, {tuple(size_of())}. "
+                f"It has {mask.shape[:2]}."
+            )
+        mask = np.where(np.isin(mask, (*ignored, IGNORED)), IGNORED, mask)
+        wrong = np.setdiff1d(mask, [*range(classes), IGNORED])
+        if len(wrong):
+            raise DataError(
+                f"{name} must have labels below {classes}, the number of "
+                f"classes, or {IGNORED} where nothing is labeled. Received: "
+                f"{wrong.tolist()}. If one of them means that nothing is "
+                "labeled, set ignored_labels."
+            )
+        tf = tensorflow()
+        fill = (IGNORED,)
+        mask = tf.constant(mask.astype("uint8"))
+        return framing.frame_image(mask, frame, fill, "nearest").numpy()[..., 0]
+
+    return row
+
+
+def decoded(read, name, channels=3):
+    """Decode an image file, or raise a DataError that names it."""
+    tf = tensorflow()
+    try:
+        with tf.device("CPU"):
+            return decode(read(), channels)
+    except (tf.errors.OpError, OSError, ValueError) as error:
+        raise DataError(
+            f"{name} cannot be decoded: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def file_size(content, name):
+    """(height, width) of an image file, from its header."""
+    if content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) >= 24:
+        width, height = struct.unpack(">II", content[16:24])
+        return height, width
+    tf = tensorflow()
+    try:
+        height, width, _ = tf.io.extract_jpeg_shape(content).numpy()
+    except tf.errors.OpError as error:
+        raise DataError(
+            f"{name} cannot be decoded: {str(error).splitlines()[0]}"
+        ) from error
+    return int(height), int(width)
+
+
+def cleaned(boxes, size):
+    """Clip boxes to their image, and find those without area.
+
+    Args:
+        boxes: float array (n, 4), y and x of the corners, in pixels.
+        size: (height, width) of the image.
+
+    Returns:
+        (clipped boxes, bool array of the boxes with an area, number of boxes
+        that were clipped). Clipping by less than half a pixel is rounding,
+        and is not counted.
+    """
+    boxes = np.asarray(boxes, "float32").reshape(-1, 4)
+    limit = np.float32([*size, *size])
+    clipped = np.clip(boxes, 0, limit)
+    kept = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    changed = (abs(clipped - boxes) > 0.5).any(axis=1)
+    return clipped, kept, int((changed & kept).sum())
+
+
+def repair_notes(clipped, empty, without, images):
+    """Sentences for the log about repairs of boxes.
+
+    Args:
+        clipped: number of boxes that reached beyond their image.
+        empty: number of boxes without area, which were left out.
+        without: number of images without any box.
+        images: number of images.
+    """
+    notes = []
+    if clipped:
+        notes.append(f"Clipped {clipped:,} boxes to their images.")
+    if empty:
+        notes.append(f"Left out {empty:,} boxes without area.")
+    if without:
+        notes.append(f"{without:,} of {images:,} images have no objects.")
+    return tuple(notes)

@@ -1,0 +1,165 @@
+"""COCO's own layout: `train2017/`, `val2017/`, `annotations/`."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from keras_dropblock.data.annotated import (
+    AnnotatedDataset,
+    BoxRows,
+    Objects,
+    Rows,
+    cleaned,
+    image_row,
+    repair_notes,
+)
+from keras_dropblock.errors import DataError
+
+COCO = "coco:"
+_SPLITS = {"train": "train2017", "test": "val2017"}
+
+
+def load(root, options):
+    """Open a folder with the images and boxes of COCO, or laid out like it.
+
+    The test images are those of `val2017`, because the labels of COCO's own
+    test images are not public. Boxes are clipped to their image, and boxes
+    without area are left out; both are counted in the notes.
+
+    Args:
+        root: the folder.
+        options: `sources.Options`. `image_size` is required. With
+            `skip_broken`, images that are listed but absent are left out and
+            counted.
+
+    Returns:
+        `AnnotatedDataset` with boxes.
+
+    Raises:
+        DataError: if a file is missing or is not what COCO describes. The
+            message names the file and the annotation.
+    """
+    root = pathlib.Path(root).expanduser()
+    if options.frame is None:
+        raise DataError(
+            "`image_size` must be given for images with boxes: the size that "
+            "they are scaled into, such as 640. Received: image_size=None."
+        )
+    arrays, notes, names = {}, [], None
+    for split, name in _SPLITS.items():
+        path = root / "annotations" / f"instances_{name}.json"
+        split_names, examples, found = _examples(
+            path, root / name, options.skip_broken
+        )
+        if names not in (None, split_names):
+            raise DataError(
+                f"{path} must have the same categories as the training images."
+            )
+        names = split_names
+        notes += [f"{name}: {note}" for note in found]
+        arrays[split] = _rows(examples, options.frame)
+    return AnnotatedDataset(arrays, names, notes)
+
+
+def _rows(examples, frame):
+    images = [
+        image_row(path.read_bytes, path, frame, objects.size)
+        for path, objects in examples
+    ]
+    boxes = BoxRows([objects for _, objects in examples], frame)
+    return Rows(images, (*frame, 3)), boxes
+
+
+def _examples(path, folder, skip_absent):
+    """(class names, [(image file, `Objects`), ...], notes) of a split."""
+    content = _content(path)
+    try:
+        categories = sorted(content["categories"], key=lambda c: c["id"])
+        images = content["images"]
+        by_image = {image["id"]: [] for image in images}
+        classes = {c["id"]: i for i, c in enumerate(categories)}
+        for annotation in content["annotations"]:
+            _check(annotation, by_image, classes, path)
+            by_image[annotation["image_id"]].append(annotation)
+        names = tuple(str(c["name"]) for c in categories)
+        examples, counts = [], np.zeros(3, int)
+        absent = []
+        for image in images:
+            file = folder / image["file_name"]
+            if not file.is_file():
+                absent.append(file)
+                continue
+            objects, repairs = _objects(image, by_image[image["id"]], classes)
+            counts += repairs
+            examples.append((file, objects))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} must have images, annotations and categories with the "
+            f"keys that COCO describes. Missing or of a wrong type: {error}."
+        ) from error
+    if absent and (not skip_absent or not examples):
+        raise DataError(
+            f"{path} lists {len(absent)} of {len(images)} images that are "
+            f"absent. The first is {absent[0]}. Set skip_broken = true to "
+            "leave them out."
+        )
+    notes = [f"Left out {len(absent)} absent images."] if absent else []
+    return names, examples, [*notes, *repair_notes(*counts, len(examples))]
+
+
+def _content(path):
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"`dataset` must be {COCO}PATH, where PATH has the folders "
+            "train2017, val2017 and annotations, as COCO's archives unpack. "
+            f"{path} cannot be read: {error}"
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must hold an object, as COCO's files do.")
+    return content
+
+
+def _check(annotation, by_image, classes, path):
+    """Raise DataError for an annotation that belongs to nothing."""
+    name = f"{path}: annotation {annotation['id']}"
+    if annotation["category_id"] not in classes:
+        raise DataError(
+            f"{name} has the unknown category {annotation['category_id']}. "
+            f"There are {len(classes)} categories."
+        )
+    if annotation["image_id"] not in by_image:
+        raise DataError(
+            f"{name} belongs to the image {annotation['image_id']}, which the "
+            "file does not list."
+        )
+    box = annotation["bbox"]
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(type(x) in (int, float) and np.isfinite(x) for x in box)
+    ):
+        raise DataError(
+            f"{name} must have a bbox of 4 finite numbers, x, y, width and "
+            f"height. Received: {box!r:.100}."
+        )
+
+
+def _objects(image, annotations, classes):
+    """`Objects` of an image, and counts of clipped, empty, and no boxes."""
+    size = (int(image["height"]), int(image["width"]))
+    boxes = np.array([a["bbox"] for a in annotations], float).reshape(-1, 4)
+    x, y, width, height = boxes.T
+    corners = np.stack([y, x, y + height, x + width], axis=1)
+    corners, kept, clipped = cleaned(corners, size)
+    area = [a.get("area", a["bbox"][2] * a["bbox"][3]) for a in annotations]
+    objects = Objects(
+        size,
+        corners[kept],
+        np.array([classes[a["category_id"]] for a in annotations], int)[kept],
+        np.array([a.get("iscrowd", 0) for a in annotations], bool)[kept],
+        np.array(area, float)[kept],
+    )
+    return objects, (clipped, int((~kept).sum()), int(not kept.any()))

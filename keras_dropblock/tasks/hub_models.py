@@ -1,0 +1,105 @@
+"""Networks of KerasHub with backbones of this package.
+
+KerasHub is the extra `vision`. It brings TensorFlow, on every backend. Import
+this module by `tasks.vision`, whose error says how to install it.
+"""
+
+import keras
+import keras_hub
+
+from keras_dropblock.models import image_shape
+from keras_dropblock.models.network import hub
+from keras_dropblock.tasks.fcn import check_size, pyramid
+
+_LEVELS = (2, 3, 4, 5)  # of the feature maps of ResNets
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
+    """A network of this package as KerasHub wants it: with named levels.
+
+    Args:
+        network: a model of `ResNet`. Its layers are shared.
+    """
+
+    def __init__(self, network, **kwargs):
+        maps = {f"P{n}": x for n, x in pyramid(network, _LEVELS).items()}
+        super().__init__(inputs=network.inputs, outputs=maps, **kwargs)
+        self.network = network
+        self.pyramid_outputs = maps
+
+    def get_config(self):
+        config = super().get_config()
+        config["network"] = keras.saving.serialize_keras_object(self.network)
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**{**config, "network": network})
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class DeepLabSegmenter(keras_hub.models.DeepLabV3ImageSegmenter):
+    """KerasHub's segmenter, which keeps its card when it is saved."""
+
+    card = None
+
+    def get_config(self):
+        config = super().get_config()
+        if self.card is not None:
+            config["card"] = self.card.to_dict()
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return with_card(super().from_config, config)
+
+
+def with_card(from_config, config):
+    """Create a model from a config that may have a card."""
+    config = dict(config)
+    card = config.pop("card", None)
+    model = from_config(config)
+    if card is not None:
+        model.card = hub().Card.from_dict(card)
+    return model
+
+
+def DeepLab(
+    backbone, num_classes, *, dilation_rates=(6, 12, 18), name="deeplab"
+):
+    """KerasHub's DeepLabV3+ on a backbone of this package.
+
+    The atrous pyramid reads stride 32, because the backbones are not dilated
+    (the paper of DeepLabV3+ uses 16 or 8). The decoder reads stride 4.
+
+    Args:
+        backbone: a model of `ResNet` with channels last, whose height and
+            width are multiples of 32 pixels. Its layers are shared.
+        num_classes: number of classes, int >= 2.
+        dilation_rates: of the atrous pyramid, in pixels of stride 32.
+        name: name of the model.
+
+    Returns:
+        A `keras_hub.models.DeepLabV3ImageSegmenter` from normalized images to
+        logits (batch, height, width, num_classes). Compile it with
+        `SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)`
+        for integer masks: KerasHub's default loss is for one-hot masks.
+
+    Raises:
+        ValueError: for a backbone without these levels or of another size.
+
+    Reference:
+        Chen et al. 2018, https://arxiv.org/abs/1802.02611.
+    """
+    check_size(backbone)
+    body = keras_hub.models.DeepLabV3Backbone(
+        PyramidBackbone(backbone),
+        spatial_pyramid_pooling_key="P5",
+        upsampling_size=8,
+        dilation_rates=list(dilation_rates),
+        low_level_feature_key="P2",
+        image_shape=image_shape(backbone),
+    )
+    return DeepLabSegmenter(body, num_classes, name=name)

@@ -1,0 +1,239 @@
+"""KerasHub's RetinaNet, with the parts repaired that its defaults break.
+
+As it comes, KerasHub 0.32's RetinaNet does not train from new weights:
+
+- The bias for a prior of 1 % is on the box head, and that of the classes is 0.
+  Kernels have a deviation of 0.05. Both are set here as in the paper.
+- Losses are means over the classes and over the four coordinates. Weights of
+  the losses undo that here.
+- Non-maximum suppression ignores classes, and boxes reach beyond the image.
+  `ClasswiseSuppression` works class by class, on clipped boxes.
+"""
+
+import math
+
+import keras
+import keras_hub
+
+from keras_dropblock.models import image_shape
+from keras_dropblock.tasks.fcn import check_size
+from keras_dropblock.tasks.hub_models import PyramidBackbone, with_card
+
+_FORMAT = "yxyx"
+_CANDIDATES = 1000  # pairs of box and class that suppression looks at
+_BOX_WEIGHT = 50.0  # of tensorflow/tpu, for a Huber loss with delta 0.1
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class ClasswiseSuppression(keras.layers.Layer):
+    """Non-maximum suppression class by class, on boxes clipped to the image.
+
+    Of all pairs of a box and a class, the 1,000 with the highest scores are
+    shifted apart by class, so that KerasHub's suppression, which ignores
+    classes, compares boxes of one class only.
+
+    Args:
+        score_threshold: least score of a detection, in [0, 1].
+        iou_threshold: IoU above which the less certain of two boxes of a
+            class is suppressed.
+        max_detections: largest number of detections in an image.
+
+    Output:
+        A dict of `boxes` (batch, max_detections, 4), `confidence`, `labels`
+        (batch, max_detections), padded with -1, and `num_detections`
+        (batch,).
+    """
+
+    bounding_box_format = _FORMAT  # read by RetinaNetObjectDetector
+
+    def __init__(
+        self,
+        score_threshold=0.05,
+        iou_threshold=0.5,
+        max_detections=100,
+        **kwargs,
+    ):
+        super().__init__(dtype="float32", **kwargs)
+        self.score_threshold = score_threshold
+        self.iou_threshold = iou_threshold
+        self.max_detections = max_detections
+        self.suppression = keras_hub.layers.NonMaxSuppression(
+            _FORMAT,
+            from_logits=False,
+            iou_threshold=iou_threshold,
+            confidence_threshold=score_threshold,
+            max_detections=max_detections,
+        )
+        self.built = True
+
+    def call(self, box_prediction, class_prediction, images=None):
+        ops = keras.ops
+        height, width = images.shape[1:3]
+        limit = ops.convert_to_tensor([height, width, height, width], "float32")
+        boxes = ops.cast(box_prediction, "float32")
+        boxes = ops.minimum(ops.maximum(boxes, 0.0), limit)
+        scores = ops.sigmoid(ops.cast(class_prediction, "float32"))
+        anchors, classes = scores.shape[1:]
+        pairs = ops.reshape(scores, (-1, anchors * classes))
+        best, places = ops.top_k(pairs, min(_CANDIDATES, anchors * classes))
+        labels = places % classes
+        boxes = ops.take_along_axis(boxes, (places // classes)[..., None], 1)
+        # KerasHub takes the class with the highest score of each box.
+        of_class = ops.one_hot(labels, classes) * best[..., None]
+        side = max(height, width) + 1.0
+        shifted = boxes + side * ops.cast(labels, "float32")[..., None]
+        # It needs a known number of images, so they go one by one.
+        found = ops.map(self._of_image, (shifted, of_class))
+        shift = side * ops.cast(found["labels"], "float32")[..., None]
+        valid = found["confidence"] > 0
+        return {
+            "boxes": ops.where(valid[..., None], found["boxes"] - shift, -1.0),
+            "confidence": ops.where(valid, found["confidence"], -1.0),
+            "labels": ops.where(valid, found["labels"], -1),
+            "num_detections": ops.sum(ops.cast(valid, "int32"), axis=1),
+        }
+
+    def _of_image(self, inputs):
+        """Suppress the candidates of one image."""
+        boxes, scores = inputs
+        found = self.suppression(boxes[None], scores[None])
+        return {
+            "boxes": found["boxes"][0],
+            "confidence": keras.ops.cast(found["confidence"][0], "float32"),
+            "labels": keras.ops.cast(found["labels"][0], "int32"),
+        }
+
+    def get_config(self):
+        config = super().get_config()
+        del config["dtype"]
+        return {
+            **config,
+            "score_threshold": self.score_threshold,
+            "iou_threshold": self.iou_threshold,
+            "max_detections": self.max_detections,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class Detector(keras_hub.models.RetinaNetObjectDetector):
+    """KerasHub's detector with repaired losses, which keeps its card.
+
+    `compile(optimizer)` trains with the losses and weights of tensorflow/tpu:
+    focal loss with alpha 0.25 and gamma 1.5, and 50 times Huber's loss with
+    delta 0.1, both divided by the number of anchors that have an object.
+    """
+
+    card = None
+
+    def compile(
+        self,
+        optimizer="auto",
+        box_loss="auto",
+        classification_loss="auto",
+        metrics=None,
+        **kwargs,
+    ):
+        if box_loss == "auto" and classification_loss == "auto":
+            # Keras's focal loss is the mean over classes, and has to be the
+            # sum. Huber's is the mean over coordinates there and here.
+            kwargs.setdefault(
+                "loss_weights",
+                {
+                    "bbox_regression": _BOX_WEIGHT,
+                    # KerasHub's constructor calls this before it has set
+                    # `num_classes`.
+                    "cls_logits": float(self.output["cls_logits"].shape[-1]),
+                },
+            )
+        if box_loss == "auto":
+            box_loss = keras.losses.Huber(delta=0.1, reduction="sum")
+        if classification_loss == "auto":
+            classification_loss = keras.losses.BinaryFocalCrossentropy(
+                apply_class_balancing=True,
+                alpha=0.25,
+                gamma=1.5,
+                from_logits=True,
+                reduction="sum",
+            )
+        super().compile(
+            optimizer, box_loss, classification_loss, metrics, **kwargs
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        if self.card is not None:
+            config["card"] = self.card.to_dict()
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return with_card(super().from_config, config)
+
+
+def RetinaNet(
+    backbone,
+    num_classes,
+    *,
+    min_level=3,
+    max_level=7,
+    prior=0.01,
+    score_threshold=0.05,
+    iou_threshold=0.5,
+    max_detections=100,
+    name="retinanet",
+):
+    """Object detection with KerasHub's RetinaNet on a backbone of this package.
+
+    DropBlock of the backbone, in groups 3 and 4 by default, is the DropBlock
+    paper's experiment on COCO. `fit` takes normalized images and a dict of
+    `boxes` (batch, n, 4) as y and x of the corners in pixels, and `labels`
+    (batch, n), -1 for rows without a box. `compile(optimizer)` sets the
+    losses. `predict` gives `boxes`, `confidence`, `labels` and
+    `num_detections`: see `ClasswiseSuppression`.
+
+    Args:
+        backbone: a model of `ResNet` with channels last, whose height and
+            width are multiples of 32 pixels. Its layers are shared.
+        num_classes: number of classes, int >= 1, without a background.
+        min_level, max_level: levels of the pyramid, whose strides are
+            `2 ** level` pixels, and whose smallest anchors are four times as
+            large: 32 to 512 pixels for levels 3 to 7.
+        prior: probability of a class at the start of training, in (0, 1).
+        others: see `ClasswiseSuppression`.
+        name: name of the model.
+
+    Returns:
+        A `keras_hub.models.RetinaNetObjectDetector`.
+
+    Raises:
+        ValueError: for a backbone without these levels or of another size.
+
+    Reference:
+        Lin et al. 2017, https://arxiv.org/abs/1708.02002, section 4; Ghiasi
+        et al. 2018, section 4.2; tensorflow/tpu, models/official/detection.
+    """
+    check_size(backbone)
+    body = keras_hub.models.RetinaNetBackbone(
+        PyramidBackbone(backbone),
+        min_level=min_level,
+        max_level=max_level,
+        use_p5=False,
+        image_shape=image_shape(backbone),
+    )
+    model = Detector(
+        body,
+        num_classes,
+        bounding_box_format=_FORMAT,
+        prediction_decoder=ClasswiseSuppression(
+            score_threshold, iou_threshold, max_detections
+        ),
+        name=name,
+    )
+    for head in (model.box_head, model.classification_head):
+        for conv in (*head.conv_layers, head.prediction_layer):
+            normal = keras.initializers.RandomNormal(stddev=0.01)
+            conv.kernel.assign(normal(conv.kernel.shape))
+            conv.bias.assign(keras.ops.zeros_like(conv.bias))
+    bias = model.classification_head.prediction_layer.bias
+    bias.assign(keras.ops.full(bias.shape, -math.log((1 - prior) / prior)))
+    return model

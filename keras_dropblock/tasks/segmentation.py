@@ -1,0 +1,243 @@
+"""Semantic segmentation: one class for each pixel."""
+
+import dataclasses
+import typing
+
+import keras
+import numpy as np
+
+from keras_dropblock import keys
+from keras_dropblock.analysis import confusion
+from keras_dropblock.analysis.segmentation import (
+    IGNORED,
+    overlay,
+    pixel_counts,
+    segmentation_scores,
+    stacked,
+)
+from keras_dropblock.data import framing
+from keras_dropblock.data import images as image_reading
+from keras_dropblock.errors import DataError
+from keras_dropblock.tasks import backbones
+from keras_dropblock.tasks.fcn import FCN
+from keras_dropblock.tasks.metric import Metric
+from keras_dropblock.tasks.task import Task, outputs_of
+from keras_dropblock.tasks.vision import DeepLab
+
+_SHOWN = 4  # images in the pictures of a run
+HEADS = ("fcn", "deeplab")
+# Scale of the images in training. The paper does not give it.
+_JITTER = (0.5, 2.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation(Task):
+    """Semantic segmentation: one class for each pixel.
+
+    `head = "fcn"` trains `FCN`, the network of the DropBlock paper, and
+    `head = "deeplab"` trains `DeepLab`, which needs the extra `vision`.
+    """
+
+    head: str = keys.choice(
+        "fcn", "fcn: FPN and convs, as in the DropBlock paper; deeplab", HEADS
+    )
+    head_keep_prob: float = keys.key(
+        1.0,
+        "fcn: keep_prob of DropBlock on the head, at the end of its schedule",
+        "in [0, 1], the fraction to keep",
+        keys.is_share,
+    )
+    head_block_size: int = keys.key(
+        7,
+        "fcn: block_size of DropBlock on the head, in pixels of its level",
+        ">= 1",
+        keys.is_at_least_one,
+    )
+    head_filters: int = keys.key(
+        256, "fcn: channels of the head", ">= 1", keys.is_at_least_one
+    )
+    head_level: int = keys.key(
+        3,
+        "fcn: the head's stride is 2^head_level pixels",
+        "2, 3, 4 or 5",
+        lambda level: 2 <= level <= 5,
+    )
+    backbone_weights: str | None = backbones.WEIGHTS
+    frozen_norms: bool = backbones.FROZEN_NORMS
+    ignored_labels: tuple[int, ...] = keys.key(
+        (),
+        "labels of masks that mean that nothing is labeled, besides 255",
+        "distinct labels in [0, 255]",
+        lambda labels: (
+            len({*labels}) == len(labels)
+            and all(0 <= label <= 255 for label in labels)
+        ),
+    )
+
+    metrics: typing.ClassVar = (
+        Metric("miou", "mIoU", "%", 100, 2, higher_is_better=True),
+        Metric(
+            "pixel_accuracy",
+            "pixel accuracy",
+            "%",
+            100,
+            2,
+            higher_is_better=True,
+        ),
+    )
+    augmentations: typing.ClassVar = {
+        "none": {},
+        "flip": {"jitter": (1.0, 1.0), "flip": True},
+        "scale_flip": {"jitter": _JITTER, "flip": True},
+    }
+    pictures: typing.ClassVar = {
+        "confusion.png": "Confusion matrix of pixels",
+        "predictions.png": "The first test images, their masks, and the "
+        "predictions. Pixels without a label keep their color.",
+    }
+    output_rank: typing.ClassVar = 4
+    labels: typing.ClassVar = "masks"
+    draws_epochs: typing.ClassVar = True
+    any_size: typing.ClassVar = True
+
+    def usual_augmentation(self, dataset):
+        return "scale_flip"
+
+    def data_options(self):
+        return {"labels": "masks", "ignored_labels": self.ignored_labels}
+
+    def check_data(self, dataset):
+        if len(self.class_names(dataset)) < 2:
+            raise DataError(
+                "A data set to segment must have the names of at least two "
+                f"classes. Received: {self.class_names(dataset)}."
+            )
+
+    def network(self, notation, dataset, options):
+        builder, arguments = super().network(notation, dataset, options)
+        backbones.check_notation(notation, builder)
+        if self.head == "fcn":
+            head = {
+                "kind": "fcn",
+                "keep_prob": self.head_keep_prob,
+                "block_size": self.head_block_size,
+                "filters": self.head_filters,
+                "level": self.head_level,
+            }
+        else:
+            head = {"kind": self.head}
+        return builder, {**arguments, "head": head}
+
+    def build(self, builder, arguments):
+        head = dict(arguments["head"])
+        backbone = backbones.backbone_of(builder, arguments)
+        classes = arguments["num_classes"]
+        if head.pop("kind") == "deeplab":
+            return DeepLab(backbone, classes, **head)
+        return FCN(backbone, classes, **head)
+
+    def initialize(self, model):
+        backbones.initialize(
+            backbones.layers_of(model), self.backbone_weights, self.frozen_norms
+        )
+
+    def targets(self, dataset):
+        return np.asarray
+
+    def loss(self):
+        return keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=IGNORED
+        )
+
+    def compile(self, model, optimizer, **options):
+        metric = keras.metrics.MeanIoU(
+            model.output.shape[-1],
+            ignore_class=IGNORED,
+            sparse_y_pred=False,
+            name="miou",
+        )
+        model.compile(optimizer, self.loss(), metrics=[metric], **options)
+
+    def evaluate(self, model, batches):
+        counts = self._counts(model, batches)
+        names = self._names(model, len(counts))
+        return segmentation_scores(counts, names, batches.count)
+
+    def _counts(self, model, batches):
+        classes = model.output.shape[-1]
+        counts = np.zeros((classes, classes), "int64")
+        for i in range(len(batches)):
+            images, masks = batches[i]
+            predicted = outputs_of(model, images).argmax(-1)
+            counts += pixel_counts(masks, predicted, classes)
+        return counts
+
+    def _names(self, model, classes):
+        card = getattr(model, "card", None)
+        names = card.class_names if card is not None else ()
+        return names or tuple(str(i) for i in range(classes))
+
+    def predict(self, model, card, images, *, top=5, batch_size=128):
+        """Find the class of each pixel.
+
+        Returns:
+            For each image, a uint8 array (height, width) of the image's own
+            size with the index of the class of each pixel. `top` and
+            `batch_size` do not matter: images of different sizes go through
+            the network one by one.
+        """
+        preprocessing = card.preprocessing_for(model)
+        return [
+            self._mask(model, preprocessing, image)
+            for image in image_reading.arrays(
+                images, preprocessing.image_shape[-1]
+            )
+        ]
+
+    def _mask(self, model, preprocessing, image):
+        tf = image_reading.tensorflow()
+        framed = preprocessing.fit(tf.constant(image)).numpy()
+        logits = outputs_of(model, preprocessing.normalize(framed[None]))
+        height, width = framing.content_size(
+            image.shape[:2], preprocessing.image_size
+        )
+        logits = keras.ops.image.resize(
+            logits[:, :height, :width], image.shape[:2]
+        )
+        mask = keras.ops.convert_to_numpy(logits)[0].argmax(-1)
+        return mask.astype("uint8")
+
+    def lines(self, prediction, card):
+        labels, counts = np.unique(prediction, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        names = card.class_names or [*map(str, range(256))]
+        return [
+            (names[labels[i]], f"{counts[i] / prediction.size:.4f}")
+            for i in order
+        ]
+
+    def picture(self, image, prediction, card):
+        return overlay(image, prediction, max(len(card.class_names), 1))
+
+    def draw_epoch(self, model, batches, card, path):
+        framed, masks = batches.read(0)
+        framed, masks = framed[:_SHOWN], masks[:_SHOWN]
+        logits = outputs_of(model, batches.normalize(framed))
+        classes = logits.shape[-1]
+        rows = [
+            [
+                image,
+                overlay(image, mask, classes),
+                overlay(image, predicted, classes),
+            ]
+            for image, mask, predicted in zip(
+                framed, masks, logits.argmax(-1), strict=True
+            )
+        ]
+        image_reading.write_png(path, stacked(rows))
+
+    def draw(self, model, batches, card, folder):
+        counts = self._counts(model, batches)
+        names = self._names(model, len(counts))
+        confusion.draw(counts, names, folder / "confusion.png")
+        self.draw_epoch(model, batches, card, folder / "predictions.png")

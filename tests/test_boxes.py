@@ -1,0 +1,215 @@
+"""Data sets with boxes: generated shapes, COCO's layout, TFDS."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_dropblock import data
+from keras_dropblock.data import annotated, shapes
+from keras_dropblock.errors import DataError
+
+tf = pytest.importorskip("tensorflow")
+
+
+def opened(source, **options):
+    return data.load(source, labels="boxes", **options)
+
+
+# --- generated shapes
+
+
+def test_boxes_and_masks_of_shapes_are_exact_and_agree():
+    boxes = opened("shapes")
+    masks = data.load("shapes", labels="masks")
+    assert masks.class_names == ("ground", *boxes.class_names)
+    assert boxes.image_shape == (96, 128, 3)
+    _, rows = boxes.arrays["test"]
+    seen = set()
+    for i in range(8):
+        _, classes, instances = shapes.example("test", i, (96, 128))
+        mask = masks.arrays["test"][1][i : i + 1][0]
+        labels = rows[i]["labels"]
+        assert (labels >= 0).sum() == len(classes)
+        for k, label in enumerate(classes):
+            top, left, bottom, right = rows[i]["boxes"][k].astype(int)
+            inside = instances == k + 1
+            assert (mask[inside] == label + 1).all()
+            # The box holds the shape, and none of its sides is too far out.
+            assert inside.sum() == inside[top:bottom, left:right].sum()
+            part = inside[top:bottom, left:right]
+            assert part[[0, -1]].any(1).all() and part[:, [0, -1]].any(0).all()
+            seen.add(int(label))
+    assert seen == {0, 1, 2}
+
+
+def test_shapes_are_the_same_each_time_and_differ():
+    one = opened("shapes").arrays["train"][0][:3]
+    shapes.example.cache_clear()
+    np.testing.assert_array_equal(one, opened("shapes").arrays["train"][0][:3])
+    assert (one[0] != one[1]).any()
+    larger = opened("shapes", image_size=(64, 160))
+    assert larger.arrays["train"][0][:1].shape == (1, 64, 160, 3)
+    with pytest.raises(DataError, match="at least 48"):
+        opened("shapes", image_size=32)
+
+
+def test_validation_images_are_taken_from_the_training_images():
+    dataset = opened("shapes", validation_split=0.25)
+    assert dataset.size("train") == 96 and dataset.size("validation") == 32
+    whole = opened("shapes").arrays["train"][1]
+    parts = [dataset.arrays[s][1] for s in ("train", "validation")]
+    assert (
+        sum((p.labels >= 0).sum() for p in parts) == (whole.labels >= 0).sum()
+    )
+    # All splits have the same width, so that no step is traced twice.
+    assert parts[0].room == parts[1].room == whole.room
+
+
+# --- COCO's layout
+
+
+def write_coco(root, annotations=None, images=None):
+    """Two training and one validation image of 20 x 40 pixels."""
+    images = images or [
+        {"id": 7, "file_name": "a.png", "height": 20, "width": 40},
+        {"id": 3, "file_name": "b.png", "height": 20, "width": 40},
+    ]
+    annotations = annotations or [
+        _annotation(1, 7, 18, [4, 5, 10, 6]),
+        _annotation(2, 7, 44, [30, 10, 20, 20]),  # reaches beyond the image
+        _annotation(3, 7, 44, [5, 5, 0, 6]),  # has no area
+        _annotation(4, 7, 18, [0, 0, 40, 20], iscrowd=1),
+    ]
+    (root / "annotations").mkdir(exist_ok=True)
+    for split in ("train2017", "val2017"):
+        (root / split).mkdir(exist_ok=True)
+        for image in images:
+            pixels = np.full((20, 40, 3), image["id"], "uint8")
+            encoded = tf.io.encode_png(pixels).numpy()
+            (root / split / image["file_name"]).write_bytes(encoded)
+        content = {
+            "images": images,
+            "annotations": annotations,
+            # Not in the order of their ids, as in no file of COCO.
+            "categories": [
+                {"id": 44, "name": "cup"},
+                {"id": 18, "name": "dog"},
+            ],
+        }
+        path = root / "annotations" / f"instances_{split}.json"
+        path.write_text(json.dumps(content))
+
+
+def _annotation(number, image, category, bbox, **more):
+    keys = {"id": number, "image_id": image, "category_id": category}
+    return {**keys, "bbox": bbox, **more}
+
+
+def test_boxes_of_coco_are_read_repaired_and_counted(tmp_path):
+    write_coco(tmp_path)
+    dataset = opened(f"coco:{tmp_path}", image_size=(40, 60))
+    assert dataset.class_names == ("dog", "cup")  # by id
+    images, boxes = dataset.arrays["train"]
+    assert images[:1][0, 0, 0].tolist() == [7] * 3
+    # 20 x 40 becomes 30 x 60. x 4, y 5, width 10, height 6 in corners.
+    assert boxes[0]["boxes"][0].tolist() == [7.5, 6, 16.5, 21]
+    # Clipped to the image. The crowd is not trained on.
+    assert boxes[0]["boxes"][1].tolist() == [15, 45, 30, 60]
+    assert boxes[0]["labels"].tolist() == [0, 1]
+    assert boxes[1]["labels"].tolist() == [-1, -1]
+    assert boxes.objects[0].crowd.tolist() == [False, False, True]
+    assert dataset.notes[:3] == (
+        "train2017: Clipped 1 boxes to their images.",
+        "train2017: Left out 1 boxes without area.",
+        "train2017: 1 of 2 images have no objects.",
+    )
+
+
+def test_errors_of_coco_name_the_file_and_the_annotation(tmp_path):
+    source = f"coco:{tmp_path}"
+    for annotation, text in (
+        (_annotation(9, 7, 99, [0, 0, 1, 1]), "annotation 9 .*category 99"),
+        (_annotation(9, 8, 18, [0, 0, 1, 1]), "annotation 9 .*image 8"),
+        (_annotation(9, 7, 18, [0, 0, 1]), "annotation 9 .*4 finite numbers"),
+        ({"id": 9}, "Missing or of a wrong type: 'category_id'"),
+    ):
+        write_coco(tmp_path, [annotation])
+        with pytest.raises(DataError, match=f"(?s){text}"):
+            opened(source, image_size=32)
+    with pytest.raises(DataError, match="`image_size` must be given"):
+        opened(source)
+    with pytest.raises(DataError, match="with classes for this task"):
+        data.load(source, image_size=32)
+    wrong = [{"id": 7, "file_name": "a.png", "height": 21, "width": 40}]
+    write_coco(tmp_path, [_annotation(1, 7, 18, [0, 0, 9, 9])], wrong)
+    dataset = opened(source, image_size=32)
+    with pytest.raises(DataError, match=r"a.png must have the size .*\(21, 40"):
+        dataset.arrays["train"][0][:1]
+    (tmp_path / "annotations/instances_val2017.json").write_text("[1")
+    with pytest.raises(DataError, match="val2017.json cannot be read"):
+        opened(source, image_size=32)
+
+
+def test_absent_images_are_an_error_or_left_out_and_counted(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "train2017" / "b.png").unlink()
+    with pytest.raises(DataError, match="lists 1 of 2 images .*b.png"):
+        opened(f"coco:{tmp_path}", image_size=32)
+    dataset = opened(f"coco:{tmp_path}", image_size=32, skip_broken=True)
+    assert dataset.size("train") == 1
+    assert "train2017: Left out 1 absent images." in dataset.notes
+
+
+def test_the_coco_sample_is_read_whole(coco_sample):
+    dataset = opened(f"coco:{coco_sample}", image_size=128)
+    assert len(dataset.class_names) == 80
+    sizes = [dataset.size(s) for s in ("train", "test")]
+    boxes = [
+        (dataset.arrays[s][1].labels >= 0).sum() for s in ("train", "test")
+    ]
+    assert sizes == [128, 64] and boxes == [929, 440]
+    assert dataset.arrays["test"][0][:4].shape == (4, 128, 128, 3)
+
+
+# --- TensorFlow Datasets
+
+
+def test_penn_fudan_is_read_from_tfds(penn_fudan):
+    dataset = opened(
+        penn_fudan,
+        image_size=128,
+        train_split="train[:120]",
+        test_split="train[120:130]",
+    )
+    assert dataset.size("train") == 120 and dataset.size("test") == 10
+    assert dataset.class_names == ("PASpersonWalking", "PASpersonStanding")
+    images, boxes = dataset.arrays["test"]
+    assert images[:2].shape == (2, 128, 128, 3)
+    assert boxes.boxes.max() <= 128
+    sides = boxes.boxes[..., 2:] - boxes.boxes[..., :2]
+    tall = (sides[..., 0] > sides[..., 1])[boxes.labels >= 0]
+    assert tall.mean() > 0.9  # pedestrians stand
+
+
+def test_cleaned_boxes_lie_in_the_image_and_have_an_area():
+    boxes = [[-5, 2, 8, 9], [1, 1, 1, 4], [0, 0, 10.2, 20], [30, 0, 40, 9]]
+    clipped, kept, changed = annotated.cleaned(boxes, (10, 20))
+    assert kept.tolist() == [True, False, True, False]
+    assert clipped[0].tolist() == [0, 2, 8, 9] and changed == 1
+    none, kept, changed = annotated.cleaned([], (10, 20))
+    assert none.shape == (0, 4) and not len(kept) and changed == 0
+
+
+def test_rows_are_read_once_and_in_order():
+    read = []
+
+    def row(i):
+        read.append(i)
+        return np.full((2, 2), i)
+
+    rows = annotated.Rows([lambda i=i: row(i) for i in range(5)], (2, 2))
+    assert rows[np.array([3, 1, 3])][:, 0, 0].tolist() == [3, 1, 3]
+    assert rows[1:4].shape == (3, 2, 2) and sorted(read) == [1, 2, 3]
+    assert rows.some([4, 0])[:2][:, 0, 0].tolist() == [4, 0]
+    assert rows[5:].shape == (0, 2, 2) and rows.shape == (5, 2, 2)

@@ -1,0 +1,308 @@
+"""RetinaNet and DeepLab of KerasHub: networks, and runs from end to end.
+
+These tests need the extra `vision`: see `make test-vision`.
+"""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+keras_hub = pytest.importorskip("keras_hub")
+tf = pytest.importorskip("tensorflow")
+
+import keras_dropblock as kdb  # noqa: E402
+from keras_dropblock import tasks  # noqa: E402
+from keras_dropblock.tasks import retinanet  # noqa: E402
+
+H, W = 64, 96
+
+
+def backbone(**options):
+    options = {"input_shape": (H, W, 3), "num_classes": 1, **options}
+    return kdb.models.ResNet(18, 0.125, **options)
+
+
+def detector(num_classes=3, **options):
+    return tasks.RetinaNet(
+        backbone(keep_prob=0.9, block_size=3), num_classes, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return detector()
+
+
+def images(count=2):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(count, H, W, 3)).astype("float32")
+
+
+TARGETS = {
+    "boxes": np.array(
+        [[[8, 8, 40, 40], [10, 50, 60, 90]], [[20, 20, 52, 60], [0, 0, 0, 0]]],
+        "float32",
+    ),
+    "labels": np.array([[0, 2], [1, -1]], "int32"),
+}
+
+
+# --- the network
+
+
+def test_anchors_cover_32_to_512_pixels(model):
+    anchors = model.anchor_generator(np.zeros((1, 640, 640, 3), "float32"))
+    assert [*anchors] == [f"P{level}" for level in range(3, 8)]
+    for size, boxes in zip(
+        (32, 64, 128, 256, 512), anchors.values(), strict=True
+    ):
+        boxes = np.asarray(boxes)
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) ** 0.5
+        # Three sizes to an octave; KerasHub rounds sides down.
+        assert {*np.unique(areas.round(0) // size)} == {1.0}
+        assert abs(areas.min() - size) < 1.5
+        assert areas.max() / size == pytest.approx(2 ** (2 / 3), abs=0.05)
+
+
+def test_the_box_coder_is_inverted_exactly(model):
+    """Targets of the encoder, decoded as predictions, are the boxes."""
+    x = images()
+    encoded, labels = model.label_encoder(
+        images=x, gt_boxes=TARGETS["boxes"], gt_classes=TARGETS["labels"]
+    )
+    anchors = keras.ops.concatenate(
+        list(model.anchor_generator(x).values()), axis=0
+    )
+    decoded = keras.utils.bounding_boxes.decode_deltas_to_boxes(
+        anchors=anchors,
+        boxes_delta=encoded,
+        encoded_format="center_xywh",
+        anchor_format="yxyx",
+        box_format="yxyx",
+        image_shape=(H, W, 3),
+    )
+    decoded, labels = np.asarray(decoded), np.asarray(labels)
+    for i in range(2):
+        for box, label in zip(
+            TARGETS["boxes"][i], TARGETS["labels"][i], strict=True
+        ):
+            rows = decoded[i][labels[i] == label]
+            if label >= 0:
+                assert len(rows)
+                np.testing.assert_allclose(
+                    rows, np.tile(box, (len(rows), 1)), atol=1e-3
+                )
+
+
+def test_heads_start_as_in_the_paper(model):
+    for head in (model.box_head, model.classification_head):
+        for conv in (*head.conv_layers, head.prediction_layer):
+            kernel = np.asarray(conv.kernel)
+            assert 0.008 < kernel.std() < 0.012
+    bias = np.asarray(model.box_head.prediction_layer.bias)
+    assert (bias == 0).all()
+    bias = np.asarray(model.classification_head.prediction_layer.bias)
+    np.testing.assert_allclose(bias, -np.log(99), rtol=1e-6)
+    outputs = model(images(), training=False)
+    share = np.asarray(keras.ops.sigmoid(outputs["cls_logits"]))
+    assert share.mean() == pytest.approx(0.01, rel=0.2)
+
+
+def test_losses_are_those_of_tensorflow_tpu(model):
+    """Focal loss and Huber's loss, written out in NumPy."""
+    model.compile(keras.optimizers.SGD(0.0))
+    x = images()
+    logged = model.evaluate(x, TARGETS, batch_size=2, verbose=0)
+    outputs = model(x, training=False)
+    deltas, labels = model.label_encoder(
+        images=x, gt_boxes=TARGETS["boxes"], gt_classes=TARGETS["labels"]
+    )
+    deltas, labels = np.asarray(deltas, float), np.asarray(labels, int)
+    positive = labels >= 0
+    normalizer = positive.sum()
+    logits = np.asarray(outputs["cls_logits"], float)
+    share = 1 / (1 + np.exp(-logits))
+    wanted = labels[..., None] == np.arange(3)
+    right = np.where(wanted, share, 1 - share)
+    weight = np.where(wanted, 0.25, 0.75)
+    focal = -weight * (1 - right) ** 1.5 * np.log(right)
+    focal = focal[labels != -2].sum() / normalizer
+    error = abs(np.asarray(outputs["bbox_regression"], float) - deltas)
+    huber = np.where(error < 0.1, error**2 / 2, 0.1 * (error - 0.05))
+    huber = 50 * huber.mean(-1)[positive].sum() / normalizer
+    assert logged == pytest.approx(focal + huber, rel=1e-4)
+    assert logged < 20  # 2127 with KerasHub's defaults
+
+
+def test_suppression_is_class_by_class_on_clipped_boxes():
+    layer = retinanet.ClasswiseSuppression(max_detections=4)
+    boxes = np.array(
+        [[[-9, 10, 40, 50], [0, 11, 40, 50], [30, 60, 80, 96]]], "float32"
+    )
+    logits = np.full((1, 3, 2), -9.0, "float32")
+    logits[0, 0] = (2.0, 1.0)  # the same box as two classes: both stay
+    logits[0, 1] = (1.5, -9)  # overlaps the first of its class: goes
+    logits[0, 2] = (-9, -2.5)  # 0.076
+    found = {
+        k: np.asarray(v) for k, v in layer(boxes, logits, images(1)).items()
+    }
+    assert found["num_detections"].tolist() == [3]
+    assert found["labels"].tolist() == [[0, 1, 1, -1]]
+    np.testing.assert_allclose(
+        found["confidence"][0], [0.8808, 0.7311, 0.0759, -1], atol=1e-4
+    )
+    np.testing.assert_allclose(
+        found["boxes"][0],
+        [[0, 10, 40, 50], [0, 10, 40, 50], [30, 60, 64, 96], [-1] * 4],
+        atol=1e-3,
+    )
+    same = retinanet.ClasswiseSuppression.from_config(layer.get_config())
+    assert same.max_detections == 4 and same.score_threshold == 0.05
+
+
+def test_two_images_give_what_single_ones_give(model):
+    x = images()
+    both = model.predict(x, verbose=0)
+    for i in range(2):
+        alone = model.predict(x[i : i + 1], verbose=0)
+        for key in ("boxes", "confidence"):
+            np.testing.assert_allclose(both[key][i], alone[key][0], atol=1e-3)
+
+
+def test_fit_lowers_the_loss_and_the_scheduler_reaches_the_backbone():
+    model = detector()
+    dropping = kdb.layers.dropblock_layers(model)
+    assert dropping and {x.keep_prob for x in dropping} != {1.0}
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=5.0))
+    history = model.fit(
+        images(),
+        TARGETS,
+        batch_size=2,
+        epochs=8,
+        shuffle=False,  # KerasHub makes a tf.data.Dataset of arrays
+        verbose=0,
+        callbacks=[kdb.KeepProbScheduler(kdb.schedules.linear)],
+    )
+    losses = history.history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    for layer in dropping:
+        assert layer.keep_prob == pytest.approx(layer.final_keep_prob, abs=0.02)
+
+
+def test_a_detector_is_saved_and_loaded_with_its_card(model, tmp_path):
+    import small_runs
+
+    model.card = small_runs.card((H, W, 3), ("a", "b", "c"), task="detection")
+    model.save(tmp_path / "detector.keras")
+    loaded = kdb.load(tmp_path / "detector.keras")
+    del model.card
+    assert loaded.card.class_names == ("a", "b", "c")
+    x = images()
+    for a, b in zip(
+        model(x, training=False).values(),
+        loaded(x, training=False).values(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_deeplab_trains_and_reloads(tmp_path):
+    model = tasks.DeepLab(backbone(), 4)
+    assert model.output_shape == (None, H, W, 4)
+    model.compile(
+        keras.optimizers.SGD(0.01),
+        keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=255
+        ),
+        metrics=[],
+    )
+    masks = np.random.default_rng(0).integers(0, 4, (2, H, W))
+    masks[:, :8] = 255
+    history = model.fit(images(), masks, epochs=1, shuffle=False, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+    model.save(tmp_path / "deeplab.keras")
+    loaded = keras.saving.load_model(tmp_path / "deeplab.keras")
+    x = images()
+    np.testing.assert_allclose(
+        loaded(x, training=False), model(x, training=False), atol=1e-4
+    )
+
+
+# --- runs
+
+
+def recipe(*changes):
+    return kdb.Recipe().override(
+        [
+            "task=detection",
+            "dataset=shapes",
+            f"image_size=[{H}, {W}]",
+            "model=ResNet-18-0.125",
+            "keep_prob=0.9",
+            "block_size=3",
+            "max_level=5",
+            "augmentation=scale_flip",
+            "batch_size=32",
+            "epochs=3",
+            "ap_epochs=2",
+            "learning_rate=0.01",
+            "learning_rate_drops=[]",
+            "weight_decay=1e-4",
+            *changes,
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "run"
+    keras.utils.set_random_seed(0)
+    return kdb.fit(recipe(), workdir, verbose=0), workdir
+
+
+def test_a_run_scores_draws_and_loads(run):
+    scores, workdir = run
+    assert 0 <= scores["ap"] <= scores["ap50"] <= 1 and scores["images"] == 32
+    assert {*scores["class_ap"]} == {"disk", "square", "triangle"}
+    with open(workdir / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # AP is measured after every second epoch, and after the last one.
+    assert [row["test_ap"] == "nan" for row in rows] == [True, False, False]
+    assert float(rows[-1]["test_ap"]) == pytest.approx(scores["ap"])
+    losses = [float(row["loss"]) for row in rows]
+    assert losses[-1] < losses[0]
+    assert len([*(workdir / "predictions").iterdir()]) == 3
+    assert kdb.evaluate(workdir)["ap"] == pytest.approx(scores["ap"])
+
+
+def test_predictions_are_in_the_images_own_pixels(run):
+    _, workdir = run
+    model = kdb.load(workdir)
+    rng = np.random.default_rng(0)
+    photographs = [
+        rng.integers(0, 256, size, "uint8")
+        for size in [(200, 90, 3), (H, W, 3)]
+    ]
+    for image, found in zip(
+        photographs, kdb.predict(model, photographs), strict=True
+    ):
+        boxes, scores = found["boxes"], found["scores"]
+        assert len(boxes) == len(scores) == len(found["labels"])
+        if len(boxes):
+            assert boxes.min() >= 0
+            assert (boxes.max(0)[[2, 3]] <= image.shape[:2]).all()
+            assert scores.min() >= 0.05 and (np.diff(scores) <= 0).all()
+        task = tasks.Detection()
+        assert len(task.lines(found, model.card)) == len(boxes)
+        assert task.picture(image, found, model.card).shape == image.shape
+
+
+@pytest.mark.parametrize(
+    "change", ["strategy=mirrored", "dtype=mixed_bfloat16"]
+)
+def test_a_step_with_replicas_or_in_bfloat16(change, tmp_path):
+    scores = kdb.fit(recipe(change, "epochs=1"), tmp_path, verbose=0)
+    assert scores["images"] == 32
