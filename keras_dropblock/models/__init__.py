@@ -3,6 +3,7 @@
 from keras_dropblock.models import notation, torch_weights
 from keras_dropblock.models.features import FeaturePyramid, features
 from keras_dropblock.models.groups import in_data_format
+from keras_dropblock.models.insertion import insert_dropblock, insert_layer
 from keras_dropblock.models.network import (
     Network,
     copy_weights,
@@ -10,6 +11,7 @@ from keras_dropblock.models.network import (
     image_shape,
 )
 from keras_dropblock.models.notation import BUILDERS, from_notation
+from keras_dropblock.models.places import last_stages
 from keras_dropblock.models.preact_resnet import PreActResNet
 from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
@@ -28,6 +30,9 @@ __all__ = [
     "from_notation",
     "image_shape",
     "in_data_format",
+    "insert_dropblock",
+    "insert_layer",
+    "last_stages",
     "notation",
     "torch_weights",
 ]

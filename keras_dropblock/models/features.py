@@ -71,7 +71,7 @@ def features(model, levels):
         model.inputs[0],
         {
             level if isinstance(level, str) else f"stride{level}": graph.output(
-                model, _layer(found, strides, level)
+                graph.functional(model), _layer(found, strides, level)
             )
             for level in levels
         },
@@ -80,13 +80,7 @@ def features(model, levels):
 
 
 def _check(model, levels):
-    if not isinstance(model, keras.Model) or not hasattr(
-        model, "_run_through_graph"
-    ):
-        raise TypeError(
-            "`model` must be a functional Keras model. "
-            f"Received: {type(model).__name__}."
-        )
+    graph.functional(model)  # or an error
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(x.shape) for x in model.inputs]
         raise ValueError(

@@ -26,6 +26,29 @@ class Call(typing.NamedTuple):
     shape: tuple | None
 
 
+def inner(layer):
+    """The functional model of a model; None for any other layer."""
+    if isinstance(layer, keras.Sequential):
+        return layer._functional
+    return layer if hasattr(layer, "_run_through_graph") else None
+
+
+def functional(model):
+    """The functional model of a functional or built Sequential model.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    found = inner(model)
+    if not isinstance(model, keras.Model) or found is None:
+        built = " that is not built" if isinstance(model, keras.Model) else ""
+        raise TypeError(
+            "`model` must be a functional Keras model, or a Sequential model "
+            f"with an Input. Received: {type(model).__name__}{built}."
+        )
+    return found
+
+
 def calls(model, shapes=None):
     """The calls of the layers of a model, in the order of execution.
 
@@ -47,11 +70,11 @@ def calls(model, shapes=None):
         def run(*args, **kwargs):
             path = prefix + layer.name
             read = _tensors((args, kwargs))
-            inner = _functional(layer)
-            if inner is None:
+            inside = inner(layer)
+            if inside is None:
                 outputs = layer.compute_output_spec(*args, **kwargs)
             else:
-                outputs = inner._run_through_graph(
+                outputs = inside._run_through_graph(
                     args[0], operation_fn=lambda x: spec(x, path + "/")
                 )
                 read = _tensors(outputs)
@@ -65,7 +88,7 @@ def calls(model, shapes=None):
 
         return run
 
-    model = _functional(model)
+    model = inner(model)
     inputs = [
         keras.KerasTensor(x.shape if shapes is None else shape, x.dtype)
         for x, shape in zip(
@@ -138,13 +161,6 @@ def _tensors(structure):
         for x in keras.tree.flatten(structure)
         if isinstance(x, keras.KerasTensor)
     ]
-
-
-def _functional(layer):
-    """The functional model of a model; None for any other layer."""
-    if isinstance(layer, keras.Sequential):
-        return layer._functional
-    return layer if hasattr(layer, "_run_through_graph") else None
 
 
 def _stride(small, large, axes):
