@@ -26,20 +26,24 @@ from keras_dropblock.analysis import drop_fractions
 from keras_dropblock.training.recipe import Recipe
 
 CODE = re.compile(r"(^ *(?:>>>|\.\.\.) .*$|(?<!`)`[^`]+`(?!`))", re.M)
-STAR = re.compile(r"(?<!\\)\*")
+SPECIAL = re.compile(r"(?<!\\)(?:[*|]|(?<=\w)_(?!\w))")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def recipe_keys():
-    """The keys of every recipe, then those of each task."""
+    """The keys of every recipe."""
     yield "`task`: default `classification`. What is trained: "
     yield ", ".join(f"`{name}`" for name in tasks.TASKS)
     yield ", or `module:Class` for a task of your own.\n"
     yield from _keys_of(Recipe)
+
+
+def task_keys():
+    """The keys of each task, a section for each."""
     for name in tasks.TASKS:
         kind = tasks.find(name)
         if dataclasses.fields(kind):
-            yield f"\n## Additional keys of `task = {name!r}`\n"
+            yield f'\n## Keys of `task = "{name}"`\n'
             yield from _keys_of(kind)
 
 
@@ -121,7 +125,8 @@ def fractions_of_dropped_units():
                 for keep_prob in rates
             ]
             cells = [f"{100 * share:.2f} %" for share in shares]
-            yield f"| {side} x {side} | {block_size} | {' | '.join(cells)} |\n"
+            # With no-break spaces, so that the cell stays on one line.
+            yield f"| {side}\xa0x\xa0{side} | {block_size} | {' | '.join(cells)} |\n"
 
 
 def blocks_not_run():
@@ -138,6 +143,7 @@ PARTS = {
     part.__name__: part
     for part in (
         recipe_keys,
+        task_keys,
         commands,
         exit_codes,
         fractions_of_dropped_units,
@@ -162,7 +168,8 @@ def markup(app, what, name, obj, options, lines):
     """Make a docstring of this package valid reStructuredText.
 
     Docstrings write code in single backticks, as in Markdown: a plural s may
-    follow, and stars outside of code are stars.
+    follow. Characters outside of code that reStructuredText treats as
+    markup stand for themselves.
     """
     parts = CODE.split("\n".join(lines))
     for i, part in enumerate(parts):
@@ -170,11 +177,29 @@ def markup(app, what, name, obj, options, lines):
             if re.match(r"\w", parts[i + 1]):
                 parts[i] += r"\ "
         else:
-            parts[i] = STAR.sub(r"\*", part)
+            parts[i] = SPECIAL.sub(r"\\\g<0>", part)
     lines[:] = "".join(parts).split("\n")
 
 
+def signature(app, what, name, obj, options, arguments, returned):
+    """The arguments of a class: those of `__init__`, without `*positional`.
+
+    `keras.Layer` has a `__new__` with `*args, **kwargs`, which Sphinx would
+    show instead.
+    """
+    if what != "class" or arguments is None or "__init__" not in dir(obj):
+        return None
+    found = inspect.signature(obj.__init__)
+    kept = [
+        parameter
+        for parameter in list(found.parameters.values())[1:]
+        if parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    ]
+    return str(found.replace(parameters=kept)), returned
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", signature)
     # Before napoleon, which parses the sections of docstrings.
     app.connect("autodoc-process-docstring", markup, priority=100)
     app.add_directive("generated", Generated)
