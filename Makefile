@@ -49,8 +49,8 @@ SAVED_MODEL ?= saved_models/quickstart
 SERVE_FLAGS ?=
 
 .PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
-	test-browser test-vision test-fuzz soak mutants bench bench-serving docs lint \
-	wheel serve clean
+	test-browser browser-programs demo test-vision test-fuzz soak mutants \
+	bench bench-serving docs lint wheel serve clean
 
 help:
 	@echo "make quickstart     train a digit classifier, draw plots, export it"
@@ -59,6 +59,7 @@ help:
 	@echo "make test-backends  test layers, schedules and models on JAX and torch"
 	@echo "make test-oldest    run core tests with the oldest supported versions"
 	@echo "make test-serving   test the HTTP server under load, on this machine only"
+	@echo "make demo           build the demo for the browser in build/demo"
 	@echo "make test-browser   test the report and the demo in headless Chromium"
 	@echo "make test-vision    test detection and DeepLab with KerasHub"
 	@echo "make test-fuzz      test with thousands of bad inputs: 4 minutes"
@@ -100,11 +101,9 @@ test-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py \
 	  tests/test_fuzz_requests.py
 
-# Without Chromium these tests would be skipped, so it is installed if possible.
-test-browser: $(VENV)/.browser
-	command -v chromedriver > /dev/null || { apt-get update -qq && \
-	  apt-get install -qq --no-install-recommends chromium chromium-driver; }
-	$(BIN)/python -m pytest -m browser
+# Without Chromium these tests would be skipped, so it is installed first.
+test-browser: browser-programs $(VENV)/.browser demo
+	$(BIN)/python -m pytest -m browser tests/*_browser.py
 
 # KerasHub needs the full `tensorflow`, so it has an environment of its own.
 test-vision: $(VISION_VENV)/.vision
@@ -142,9 +141,20 @@ bench: $(VENV)/.backends
 bench-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python benchmarks/serving.py
 
+APT := apt-get install -qq --no-install-recommends
+browser-programs:
+	@command -v chromedriver > /dev/null || \
+	  { apt-get update -qq && $(APT) chromium chromium-driver; }
+	@command -v npm > /dev/null || { apt-get update -qq && $(APT) npm; }
+
+# npm downloads ONNX Runtime Web once, into build/npm.
+demo: $(VENV)/.dev
+	$(BIN)/python tools/demo.py build/demo
+
 # Executes the notebooks that have changed since the last build.
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
+	@if [ -d build/demo ]; then cp -r build/demo build/docs/docs/; fi
 	@echo "The documentation is in build/docs/index.html"
 
 lint: $(VENV)/.dev
