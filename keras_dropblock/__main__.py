@@ -3,7 +3,15 @@
 import importlib
 import sys
 
-COMMANDS = ("evaluate", "export", "list", "predict", "report", "sweep", "train")
+COMMANDS = (
+    "evaluate",
+    "export",
+    "list",
+    "predict",
+    "report",
+    "search",
+    "train",
+)
 
 
 def main():

@@ -40,6 +40,16 @@ class ReportError(KerasDropBlockError, ValueError):
     """A report of runs cannot be written."""
 
 
+class MissingExtraError(KerasDropBlockError, ImportError):
+    """An optional package is not installed. The message names the extra."""
+
+
+class StorageError(KerasDropBlockError, ConnectionError):
+    """The storage of a search cannot be reached."""
+
+    exit_code = 4
+
+
 class DivergedError(KerasDropBlockError, ArithmeticError):
     """The loss or weights of a run became NaN or infinite."""
 

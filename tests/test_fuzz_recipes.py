@@ -1,4 +1,4 @@
-"""Fuzz tests of recipe files, assignments, grids and notations."""
+"""Fuzz tests of recipe files, assignments, search spaces and notations."""
 
 import json
 import pathlib
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from fuzzing import ODD_VALUES, Group, damaged, pick, several
 from keras_dropblock import models
 from keras_dropblock.errors import RecipeError
-from keras_dropblock.search import grids
 from keras_dropblock.training.recipe import Recipe
+
+pytest.importorskip("optuna")
+from keras_dropblock.search import space
 
 pytestmark = pytest.mark.fuzz
 RECIPES = pathlib.Path(__file__).parents[1] / "training" / "recipes"
@@ -101,14 +103,14 @@ def check_round_trip(recipe, path):
         raise AssertionError(f"It is written, but not read: {error}") from error
 
 
-def grid(texts):
-    for run in grids.runs(
-        Recipe(),
-        grids.checked(Recipe(), grids.parse(texts)),
-        pathlib.Path("runs"),
-        seeds=1,
-    ):
-        assert run.workdir.parent == pathlib.Path("runs")
+def search_space(texts):
+    recipe = Recipe(validation_split=0.1)
+    found = space.checked(recipe, space.parse(texts))
+    for key, dimension in found.items():
+        dimension.distribution()
+        for value in dimension.examples():
+            assert dimension.value(dimension.stored(value)) == value
+            recipe.replaced({key: value}, "")
 
 
 def test_recipe_files_end_in_a_recipe_or_a_recipe_error(
@@ -207,8 +209,8 @@ def test_assignments_end_in_a_recipe_or_a_recipe_error(
     group.close(at_least=2000)
 
 
-def test_grids_end_in_runs_or_a_recipe_error(record_property):
-    group = Group("recipes: grids", record_property)
+def test_search_spaces_end_in_points_or_a_recipe_error(record_property):
+    group = Group("recipes: search spaces", record_property)
     valid = [
         "block_size=[1, 3, 5]",
         "keep_prob=[0.8, 0.9]",
@@ -216,10 +218,14 @@ def test_grids_end_in_runs_or_a_recipe_error(record_property):
         "schedule=['linear', 'constant']",
         "jit_compile=[true, false]",
         "learning_rate=[0.1, 1e-3]",
+        "keep_prob=float(0.75, 1.0)",
+        "learning_rate=log(1e-3, 0.1)",
+        "block_size=int(3, 9, step=2)",
+        "dropblock_groups=choice([3], [2, 3])",
     ]
 
     def run(label, texts, derived):
-        group.case(label, RecipeError, grid, texts, derived=derived)
+        group.case(label, RecipeError, search_space, texts, derived=derived)
 
     for i in range(700):
         rng = np.random.default_rng([4, i])
@@ -229,7 +235,8 @@ def test_grids_end_in_runs_or_a_recipe_error(record_property):
     for i in range(200):
         rng = np.random.default_rng([5, i])
         key, text = pick(rng, KEYS), pick(rng, NASTY)
-        run(f"nasty {i}", [f"{key}=[{text}]"], False)
+        form = pick(rng, ["[{}]", "choice({})", "float({})", "int(1, {})"])
+        run(f"nasty {i}", [f"{key}={form.format(text)}"], False)
 
     @several(300)
     @given(st.sampled_from(KEYS), st.lists(values(), max_size=4))

@@ -6,12 +6,14 @@ import pytest
 from keras_dropblock import data, files, models
 from keras_dropblock.analysis import feature_maps
 from keras_dropblock.report import curves
-from keras_dropblock.search import heat_map
-from keras_dropblock.search.grids import points
-from keras_dropblock.search.tables import Table
 from keras_dropblock.tasks import Classification
 
 pytest.importorskip("matplotlib")
+pytest.importorskip("optuna")
+from grid_tables import grid_table
+from keras_dropblock.search import heat_map
+from keras_dropblock.search.space import points
+
 HEAD = "epoch,accuracy,learning_rate,loss,test_accuracy,test_loss"
 
 
@@ -78,7 +80,7 @@ def test_masks_are_drawn_on_feature_maps_of_real_images(tmp_path):
     assert np.isfinite(image).all()
 
 
-def sweep_of(grid, seeds=2, failed=()):
+def table_of(grid, seeds=2, failed=()):
     """A table in which point i has the accuracies i % and i + 2 %."""
     scores = {
         point: [
@@ -94,7 +96,7 @@ def sweep_of(grid, seeds=2, failed=()):
         ]
         for i, point in enumerate(points(grid))
     }
-    return Table.of(
+    return grid_table(
         grid, seeds, Classification.metrics, scores, dict.fromkeys(failed, 1)
     )
 
@@ -107,8 +109,8 @@ def drawn(monkeypatch):
         files, "write_figure", lambda path, figure: figures.append(figure)
     )
 
-    def draw(table):
-        heat_map.draw(table, "sweep.png", "WRN-10-1 on digits")
+    def draw(grid, table):
+        heat_map.draw(table, grid, "map.png", "WRN-10-1 on digits")
         *panels, _ = figures.pop().axes  # the last is the color bar
         return [axes for axes in panels if axes.axison]
 
@@ -135,7 +137,7 @@ def test_each_cell_of_a_heat_map_is_at_its_values(drawn):
         "keep_prob": (0.8, 0.9, 1.0),
         "dropblock_groups": ((3,), (2, 3)),
     }
-    left, right = drawn(sweep_of(grid))
+    left, right = drawn(grid, table_of(grid))
     assert [axes.get_title() for axes in (left, right)] == [
         "dropblock_groups [3]",
         "dropblock_groups [2, 3]",
@@ -158,10 +160,11 @@ def test_each_cell_of_a_heat_map_is_at_its_values(drawn):
     assert outline.get_xydata().mean(0) == pytest.approx([1.4, 2.4])
 
 
-def test_a_sweep_of_one_key_is_a_row_that_shows_missing_runs(drawn):
-    table = sweep_of({"block_size": (1, 3, 5)}, failed=[(3,)])
+def test_a_grid_of_one_key_is_a_row_that_shows_missing_runs(drawn):
+    grid = {"block_size": (1, 3, 5)}
+    table = table_of(grid, failed=[(3,)])
     table.rows[0].update(n=0, accuracy_mean=None, accuracy_std=None)
-    (axes,) = drawn(table)
+    (axes,) = drawn(grid, table)
     assert cells(axes) == {
         ("1",): "–",
         ("3",): "1.00\n1 failed",
@@ -175,12 +178,13 @@ def test_a_sweep_of_one_key_is_a_row_that_shows_missing_runs(drawn):
 @pytest.mark.parametrize("values", [(1,), (1, 3), (1, 3, 5, 7, 9)])
 def test_heat_maps_with_any_number_of_panels_are_written(tmp_path, values):
     grid = {"keep_prob": (0.8, 0.9), "cutout": (0, 8), "block_size": values}
-    heat_map.draw(sweep_of(grid, seeds=1), tmp_path / "sweep.png", "digits")
-    assert [p.name for p in tmp_path.iterdir()] == ["sweep.png"]
-    assert picture(tmp_path / "sweep.png").std() > 0.1
+    heat_map.draw(table_of(grid, seeds=1), grid, tmp_path / "map.png", "digits")
+    assert [p.name for p in tmp_path.iterdir()] == ["map.png"]
+    assert picture(tmp_path / "map.png").std() > 0.1
 
 
-def test_a_sweep_without_scores_is_drawn(drawn):
+def test_a_grid_without_scores_is_drawn(drawn):
     grid = {"block_size": (1, 3)}
-    (axes,) = drawn(Table.of(grid, 1, Classification.metrics, {}, {(1,): 1}))
+    table = grid_table(grid, 1, Classification.metrics, {}, {(1,): 1})
+    (axes,) = drawn(grid, table)
     assert cells(axes) == {("1",): "–\n1 failed", ("3",): "–"}

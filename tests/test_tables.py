@@ -1,12 +1,14 @@
-"""Tables of a sweep, with numbers that can be checked by hand."""
+"""Tables of a search, with numbers that can be checked by hand."""
 
 import csv
 import io
 
 import pytest
 
-from keras_dropblock.search.tables import Table
 from keras_dropblock.tasks import Classification
+
+pytest.importorskip("optuna")
+from grid_tables import grid_table
 
 METRICS = [m for m in Classification.metrics if m.name in ("accuracy", "nll")]
 GRID = {"keep_prob": (0.8, 0.9), "dropblock_groups": ((3,), (2, 3))}
@@ -25,7 +27,7 @@ def runs(*accuracies, seconds=7.5):
 
 
 def table():
-    return Table.of(
+    return grid_table(
         GRID,
         2,
         METRICS,
@@ -39,7 +41,7 @@ def table():
 
 
 def test_every_point_has_a_row_even_without_runs():
-    empty = Table.of(GRID, 3, METRICS, {}, {})
+    empty = grid_table(GRID, 3, METRICS, {}, {})
     assert [(r["keep_prob"], r["dropblock_groups"]) for r in empty.rows] == [
         (0.8, (3,)),
         (0.8, (2, 3)),
@@ -60,13 +62,18 @@ def test_the_csv_by_hand():
         "failed",
         "accuracy_mean",
         "accuracy_std",
+        "accuracy_se",
         "nll_mean",
         "nll_std",
+        "nll_se",
         "parameters",
         "seconds",
     ]
     assert float(rows[0]["accuracy_std"]) == pytest.approx(0.125 * 2**0.5)
     assert float(rows[0]["nll_std"]) == pytest.approx(0.25 * 2**0.5)
+    # The standard error of two runs is the standard deviation / sqrt(2).
+    assert float(rows[0].pop("accuracy_se")) == pytest.approx(0.125)
+    assert float(rows[0].pop("nll_se")) == pytest.approx(0.25)
     assert rows[0] | {"accuracy_std": "", "nll_std": ""} == {
         "keep_prob": "0.8",
         "dropblock_groups": "[3]",
@@ -84,7 +91,7 @@ def test_the_csv_by_hand():
     assert rows[1]["accuracy_mean"] == "0.875"
     assert rows[1]["accuracy_std"] == rows[1]["seconds"] == ""
     assert (rows[2]["n"], rows[2]["failed"]) == ("1", "1")
-    assert [*rows[3].values()][2:] == ["0", "0", *[""] * 6]
+    assert [*rows[3].values()][2:] == ["0", "0", *[""] * 8]
 
 
 def test_the_markdown_by_hand():
@@ -105,7 +112,7 @@ def test_the_markdown_by_hand():
 def test_the_best_points_have_all_seeds_and_ties_are_kept():
     assert table().best() == [table().rows[0]]
     grid = {"block_size": (1, 3, 5)}
-    tied = Table.of(
+    tied = grid_table(
         grid,
         2,
         METRICS,
@@ -115,9 +122,14 @@ def test_the_best_points_have_all_seeds_and_ties_are_kept():
     assert [row["block_size"] for row in tied.best()] == [1, 3]
 
 
+def test_the_top_rows_are_the_best_ones_first():
+    assert [row["accuracy_mean"] for row in table().top(2).rows] == [1, 0.875]
+    assert len(table().top(9).rows) == 3  # without the point that has no run
+
+
 def test_the_lowest_is_best_where_lower_is_better():
     nll = METRICS[1:]
-    table = Table.of(
+    table = grid_table(
         {"block_size": (1, 3)}, 1, nll, {(1,): runs(0.5), (3,): runs(0.25)}, {}
     )
     assert [row["block_size"] for row in table.best()] == [3]

@@ -11,7 +11,6 @@ import keras_dropblock as kdb
 from brightness import Brightness
 from keras_dropblock import tasks
 from keras_dropblock.errors import RecipeError
-from keras_dropblock.search.sweep import sweep
 
 OWN = "brightness:Brightness"
 
@@ -85,15 +84,19 @@ def test_keys_of_another_task_are_refused(bright):
 
 
 @pytest.mark.slow
-def test_points_of_a_sweep_are_compared_by_its_metric(bright, tmp_path):
-    table, failures = sweep(
+def test_points_of_a_search_are_compared_by_its_metric(bright, tmp_path):
+    pytest.importorskip("optuna")
+    from keras_dropblock.search import session, settings
+
+    found = session.search(
         recipe(bright, "epochs=1"),
         {"delta": [0.5, 1.0]},
+        settings.Settings(sampler="grid"),
         workdir=tmp_path,
-        seeds=1,
         verbose=0,
     )
-    assert not failures and table.main.name == "mae"
+    table = found.table
+    assert not found.failures and table.main.name == "mae"
     lowest = min(row["mae_mean"] for row in table.rows)
     assert [row["mae_mean"] for row in table.best()] == [lowest]
     assert "mean absolute error" in table.markdown()

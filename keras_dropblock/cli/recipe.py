@@ -12,7 +12,23 @@ _SET = flags.DEFINE_multi_string(
 
 def recipe():
     """The recipe that the flags describe."""
+    start, _ = recipe_and_table(None)
+    return start
+
+
+def recipe_and_table(table):
+    """The recipe that the flags describe, and a table of its file.
+
+    Args:
+        table: name of a table that the file may have in addition to the keys
+            of a recipe.
+
+    Returns:
+        (`Recipe`, the table as a dict, empty if there is none).
+    """
     from keras_dropblock.training.recipe import Recipe
 
-    start = Recipe.from_toml(_RECIPE.value) if _RECIPE.value else Recipe()
-    return start.override(_SET.value)
+    start, found = Recipe(), {}
+    if _RECIPE.value:
+        start, found = Recipe.from_toml_with(_RECIPE.value, table)
+    return start.override(_SET.value), found

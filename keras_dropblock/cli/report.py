@@ -1,6 +1,6 @@
 """keras-dropblock-report RUN...: write one HTML page that compares runs.
 
-RUN is the work directory of a run, or the folder of a sweep or search. Runs
+RUN is the work directory of a run, or the folder of a search. Runs
 that differ only in the seed are averaged. The page includes the pictures and
 tables in each run's folder `analysis`. It opens in a browser without a network.
 

@@ -5,6 +5,6 @@ from absl import flags
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run, or of the runs of a sweep. Training again with the "
+    "Folder of the run, or of the runs of a search. Training again with the "
     "same folder resumes.",
 )

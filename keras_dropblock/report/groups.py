@@ -55,7 +55,7 @@ class Group:
 
 
 def read(folders):
-    """Read runs, and the runs in the folders of sweeps and searches.
+    """Read runs, and the runs in the folders of searches.
 
     Args:
         folders: work directories, and folders that contain some.
@@ -90,7 +90,7 @@ def _runs_inside(folder):
     raise WorkdirError(
         f"{folder} is not a work directory, and has no work directory of a run "
         f"that has begun: {names.RECIPE} is missing. Use the --workdir of "
-        "keras-dropblock-train, or of a sweep or search."
+        "keras-dropblock-train, or of a search."
     )
 
 

@@ -24,7 +24,7 @@ def write(folders, path, *, defaults=None):
 
     Args:
         folders: work directories of runs that have begun, and folders of
-            sweeps and searches.
+            searches.
         path: file to write, `.html`. Links to files are relative to it.
         defaults: dict from the keys of a recipe to their default values.
             Other values are in bold. None: no value is.

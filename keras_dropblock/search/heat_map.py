@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 
 from keras_dropblock import files
-from keras_dropblock.search.grids import as_text
+from keras_dropblock.search.space import as_text
 from keras_dropblock.search.tables import mean_and_std
 
 
-def draw(table, path, title):
+def draw(table, grid, path, title):
     """Draw the mean of the main metric at every point of a grid.
 
     The first key with several values is the x axis and the second the y axis.
@@ -17,17 +17,18 @@ def draw(table, path, title):
     outlined.
 
     Args:
-        table: `tables.Table`.
+        table: `tables.Table` with a row for each point.
+        grid: dict from key to values.
         path: image file to write, `.png`.
         title: first line of the figure's title.
     """
     from matplotlib.figure import Figure
 
-    several = [key for key, values in table.grid.items() if len(values) > 1]
+    several = [key for key, values in grid.items() if len(values) > 1]
     across, up, panels = several[:1], several[1:2], several[2:]
-    chosen = _choices(table, panels)
-    width, height = (len(_choices(table, key)) for key in (across, up))
-    labels = [as_text(v) for key in across for v in table.grid[key]]
+    chosen = _choices(grid, panels)
+    width, height = (len(_choices(grid, key)) for key in (across, up))
+    labels = [as_text(v) for key in across for v in grid[key]]
     cell = max(0.85, 0.11 * max(map(len, labels), default=0))  # inches wide
     columns = 2 if len(chosen) == 4 else min(len(chosen), 3)
     rows = -(-len(chosen) // columns)
@@ -39,14 +40,15 @@ def draw(table, path, title):
         layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.12)  # inches, between panels
-    grid = figure.subplots(rows, columns, squeeze=False)
+    panes = figure.subplots(rows, columns, squeeze=False)
     colors = _colors(table)
-    for axes, values in itertools.zip_longest(grid.flat, chosen):
+    for axes, values in itertools.zip_longest(panes.flat, chosen):
         if values is None:
             axes.set_axis_off()
         else:
-            _draw_cells(axes, table, (across, up), values, colors)
-    figure.colorbar(colors, ax=grid, label=table.main.heading)
+            choices = [_choices(grid, key) for key in (across, up)]
+            _draw_cells(axes, table, choices, values, colors)
+    figure.colorbar(colors, ax=panes, label=table.main.heading)
     seeds = (
         f"mean ± std of {table.seeds} seeds" if table.seeds > 1 else "1 seed"
     )
@@ -73,17 +75,17 @@ def _mean(row, table):
     return table.main.scale * row[f"{table.main.name}_mean"]
 
 
-def _choices(table, keys):
+def _choices(grid, keys):
     """All combinations of the values of some keys, as dicts."""
     return [
         dict(zip(keys, values, strict=True))
-        for values in itertools.product(*(table.grid[key] for key in keys))
+        for values in itertools.product(*(grid[key] for key in keys))
     ]
 
 
-def _draw_cells(axes, table, keys, chosen, colors):
+def _draw_cells(axes, table, choices, chosen, colors):
     """Draw one panel: the points that have the values in `chosen`."""
-    xs, ys = (_choices(table, key) for key in keys)
+    xs, ys = choices
     means = np.full((len(ys), len(xs)), np.nan)
     for (y, up), (x, across) in itertools.product(enumerate(ys), enumerate(xs)):
         here = chosen | across | up
@@ -104,12 +106,10 @@ def _draw_cells(axes, table, keys, chosen, colors):
     axes.pcolormesh(
         means, norm=colors.norm, cmap=colors.cmap, edgecolors="white"
     )
-    for axis, key, choices in zip(
-        (axes.xaxis, axes.yaxis), keys, (xs, ys), strict=True
-    ):
+    for axis, choices in ((axes.xaxis, xs), (axes.yaxis, ys)):
         labels = [as_text(v) for choice in choices for v in choice.values()]
         axis.set_ticks([i + 0.5 for i in range(len(labels))], labels)
-        axis.set_label_text("".join(key))
+        axis.set_label_text("".join(choices[0]))
     values = [f"{key} {as_text(value)}" for key, value in chosen.items()]
     axes.set_title(", ".join(values), fontsize=9)
 

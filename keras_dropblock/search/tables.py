@@ -1,54 +1,29 @@
-"""Tables of a sweep: mean and standard deviation over the seeds."""
+"""Tables of a search: mean and standard deviation over the seeds."""
 
 import csv
 import dataclasses
 import io
 import statistics
 
-from keras_dropblock.search.grids import as_text, points
+from keras_dropblock.search.space import as_text
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Scores of a grid of recipes, as far as its runs are finished.
+    """Scores of points of a search space, as far as their runs are finished.
 
     Attributes:
-        grid: dict from key to values. All combinations are points.
+        keys: the keys that vary.
         seeds: number of planned runs of each point.
         metrics: the task's `Metric`s. Points are compared by the first one.
-        rows: one dict for each point, in the order of `itertools.product`:
-            the values of the keys, the numbers of finished (`n`) and `failed`
-            runs, mean and sample standard deviation (ddof=1) of each metric,
-            trainable parameters, and mean seconds of training. Unknown values
-            are None.
+        rows: one dict for each point: the values of the keys, and what
+            `summary` returns. Further columns are only in the CSV.
     """
 
-    grid: dict[str, tuple]
+    keys: tuple
     seeds: int
     metrics: tuple
     rows: list[dict]
-
-    @classmethod
-    def of(cls, grid, seeds, metrics, scores, failed):
-        """Make the table of some runs.
-
-        Args:
-            grid, seeds, metrics: see the class.
-            scores: dict from a point, the tuple of its values, to a list with
-                one dict for each finished run. Its keys are the names of the
-                metrics, `parameters` and `seconds`, which may be None.
-            failed: dict from a point to the number of its failed runs.
-        """
-        rows = [
-            {
-                **dict(zip(grid, point, strict=True)),
-                **_summary(
-                    metrics, scores.get(point, []), failed.get(point, 0)
-                ),
-            }
-            for point in points(grid)
-        ]
-        return cls(grid, seeds, tuple(metrics), rows)
 
     @property
     def main(self):
@@ -62,6 +37,13 @@ class Table:
         choose = max if self.main.higher_is_better else min
         best = choose((row[key] for row in whole), default=None)
         return [row for row in whole if row[key] == best]
+
+    def top(self, count):
+        """A table of the best rows that have a score, best first."""
+        key = f"{self.main.name}_mean"
+        scored = [row for row in self.rows if row[key] is not None]
+        scored.sort(key=lambda r: r[key], reverse=self.main.higher_is_better)
+        return dataclasses.replace(self, rows=scored[:count])
 
     def csv(self):
         """The rows as CSV, with unscaled metrics and lists as in TOML."""
@@ -80,15 +62,15 @@ class Table:
         heads = ["n", *(metric.heading for metric in self.metrics)]
         heads += ["parameters", "seconds"]
         lines = [
-            [*self.grid, *heads],
-            ["---"] * len(self.grid) + ["---:"] * len(heads),
+            [*self.keys, *heads],
+            ["---"] * len(self.keys) + ["---:"] * len(heads),
         ]
         best = self.best()
         for row in self.rows:
             main, *others = (mean_and_std(row, m) for m in self.metrics)
             lines.append(
                 [
-                    *(as_text(row[key]) for key in self.grid),
+                    *(as_text(row[key]) for key in self.keys),
                     f"{row['n']} ({row['failed']} failed)"
                     if row["failed"]
                     else f"{row['n']}",
@@ -110,13 +92,29 @@ def mean_and_std(row, metric):
     return text if std is None else f"{text} ± {metric.text(std)}"
 
 
-def _summary(metrics, scores, failed):
+def summary(metrics, scores, failed=0):
+    """Mean, standard deviation and standard error of the runs of a point.
+
+    Args:
+        metrics: the task's `Metric`s.
+        scores: a dict for each finished run. Its keys are the names of the
+            metrics, `parameters` and `seconds`, which may be None.
+        failed: number of failed runs.
+
+    Returns:
+        A dict with the numbers of finished (`n`) and `failed` runs, mean,
+        sample standard deviation (ddof=1) and standard error of each metric,
+        trainable parameters, and mean seconds of training. Unknown values are
+        None.
+    """
     summary = {"n": len(scores), "failed": failed}
     for metric in metrics:
         values = [score[metric.name] for score in scores]
         summary[f"{metric.name}_mean"] = _mean(values)
-        summary[f"{metric.name}_std"] = (
-            statistics.stdev(values) if len(values) > 1 else None
+        std = statistics.stdev(values) if len(values) > 1 else None
+        summary[f"{metric.name}_std"] = std
+        summary[f"{metric.name}_se"] = (
+            None if std is None else std / len(values) ** 0.5
         )
     seconds = [s["seconds"] for s in scores if s["seconds"] is not None]
     # All seeds of a point have the same network.

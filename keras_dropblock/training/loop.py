@@ -17,7 +17,7 @@ from keras_dropblock.training.signals import (
 )
 
 
-def train(trainer, workdir, place, checkpoint, verbose):
+def train(trainer, workdir, place, checkpoint, verbose, further=()):
     """Train from a place to the end of the run.
 
     Args:
@@ -27,6 +27,7 @@ def train(trainer, workdir, place, checkpoint, verbose):
         checkpoint: `Checkpoint` that restored this state.
         verbose: as in `keras.Model.fit`. `"auto"` shows a progress bar on a
             terminal and prints one line per epoch elsewhere.
+        further: Keras callbacks to call after those of a run.
 
     Raises:
         Interrupted: after SIGTERM or Ctrl-C, with a checkpoint saved.
@@ -42,6 +43,7 @@ def train(trainer, workdir, place, checkpoint, verbose):
         strategies.fit_scope(trainer.recipe.strategy),
     ):
         parts = _callbacks(trainer, workdir, checkpoint, requests, verbose)
+        parts += further
         epoch = place.epoch
         if place.step:
             # The rest of an epoch needs its own call of `fit`: Keras reads
@@ -110,15 +112,17 @@ def _writers(trainer, workdir):
         curves.draw(history, task.metrics, workdir / "curves.png")
 
     result = [
-        callbacks.ScoreEpoch(
+        callbacks.WriteHistory(history),
+        keras.callbacks.LambdaCallback(on_epoch_end=draw),
+    ]
+    if trainer.scored is not None:
+        score = callbacks.ScoreEpoch(
             trainer.on_one_device,
             task,
             trainer.scored,
             trainer.plan.epoch_split,
-        ),
-        callbacks.WriteHistory(history),
-        keras.callbacks.LambdaCallback(on_epoch_end=draw),
-    ]
+        )
+        result.insert(0, score)
     # TensorFlow writes these logs. On other backends it may not be installed.
     if keras.backend.backend() == "tensorflow" and _has_tensorboard():
         result.append(
@@ -126,7 +130,7 @@ def _writers(trainer, workdir):
                 str(workdir / "tensorboard"), write_graph=False
             )
         )
-    if task.draws_epochs:
+    if task.draws_epochs and trainer.scored is not None:
         result.append(
             callbacks.DrawEpoch(
                 workdir / "predictions",

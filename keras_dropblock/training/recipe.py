@@ -324,12 +324,33 @@ class Recipe:
                 the wrong type or is out of range. The message names the file
                 and the key and, for an unknown key, the nearest valid one.
         """
+        recipe, _ = cls.from_toml_with(path, None)
+        return recipe
+
+    @classmethod
+    def from_toml_with(cls, path, table):
+        """Read a file that may have a table besides the keys of a recipe.
+
+        Args:
+            path: file to read.
+            table: name of the table. None: there is none.
+
+        Returns:
+            (`Recipe`, the table as a dict, empty if there is none).
+        """
         source = f"Recipe {path}"
         try:
             text = pathlib.Path(path).read_text("utf-8")
         except (OSError, UnicodeError) as error:
             raise RecipeError(f"{source}: {error}") from error
-        return cls().replaced(keys.parse(text, source), source)
+        values = keys.parse(text, source)
+        found = values.pop(table, {})
+        if not isinstance(found, dict):
+            raise RecipeError(
+                f"{source}: `{table}` must be a table, [{table}]. Received: "
+                f"{table}={keys.shown(found)}."
+            )
+        return cls().replaced(values, source), found
 
     def override(self, assignments):
         """A copy with some keys changed.

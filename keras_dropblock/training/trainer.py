@@ -27,7 +27,7 @@ class Trainer:
 
     Attributes:
         train: `data.Batches` to train on.
-        scored: `data.Batches` to evaluate after each epoch.
+        scored: `data.Batches` to evaluate after each epoch. None: nothing.
         model: the compiled model.
     """
 
@@ -85,7 +85,15 @@ class Trainer:
         return {**result, **scores}
 
 
-def fit(recipe, workdir, *, verbose="auto", checkpoint_minutes=10.0):
+def fit(
+    recipe,
+    workdir,
+    *,
+    verbose="auto",
+    checkpoint_minutes=10.0,
+    callbacks=(),
+    score_epochs=True,
+):
     """Train the model of a recipe, or resume a run that stopped.
 
     The resolved recipe, the card and the package versions are written before
@@ -117,6 +125,10 @@ def fit(recipe, workdir, *, verbose="auto", checkpoint_minutes=10.0):
             terminal and prints one line per epoch elsewhere.
         checkpoint_minutes: minimum time between checkpoints within an epoch,
             >= 0; 0 saves one after every step. It does not change the result.
+        callbacks: further Keras callbacks. At the end of an epoch they are
+            called after its files and its checkpoint are written.
+        score_epochs: whether each epoch evaluates a split. False: only the
+            end of the run does.
 
     Returns:
         A dict from the names of the task's metrics to scores on the test
@@ -144,10 +156,12 @@ def fit(recipe, workdir, *, verbose="auto", checkpoint_minutes=10.0):
                 workdirs.taken(workdir, resolved.recipe)
             )
         )
-        return _fit(trainer, workdir, verbose, checkpoint_minutes)
+        if not score_epochs:
+            trainer.scored = None
+        return _fit(trainer, workdir, verbose, checkpoint_minutes, callbacks)
 
 
-def _fit(trainer, workdir, verbose, checkpoint_minutes):
+def _fit(trainer, workdir, verbose, checkpoint_minutes, callbacks):
     checkpoint = Checkpoint(
         workdir / "backup",
         trainer.recipe,
@@ -161,7 +175,7 @@ def _fit(trainer, workdir, verbose, checkpoint_minutes):
     )
     place = place or Place(0, 0)
     if place.epoch < trainer.recipe.epochs:
-        loop.train(trainer, workdir, place, checkpoint, verbose)
+        loop.train(trainer, workdir, place, checkpoint, verbose, callbacks)
     result = processes.from_first(lambda: _finish(trainer, workdir, session))
     return json.loads(result)
 

@@ -1,0 +1,66 @@
+"""Pruning: what Optuna learns about a run after each of its epochs."""
+
+import csv
+
+import keras
+import optuna
+
+from keras_dropblock.runs import workdir as workdirs
+from keras_dropblock.search.storage import is_away
+
+
+class ReportEpochs(keras.callbacks.Callback):
+    """Reports the score of each epoch to Optuna, and asks its pruner.
+
+    The score is the main metric on the validation split. If the epochs of a
+    task do not log it, it is the loss, with the sign of the metric's
+    direction.
+    """
+
+    def __init__(self, trial, run):
+        super().__init__()
+        self.trial = trial
+        self.history = run.workdir / workdirs.HISTORY
+        self.metric = run.recipe.task.metrics[0]
+        self.reported = {*frozen(trial).intermediate_values}
+
+    def on_epoch_end(self, epoch, logs=None):
+        try:
+            self.add_epochs()
+            prune = self.trial.should_prune()
+        except Exception as error:
+            if not is_away(error):
+                raise
+            return  # these epochs are reported after the next one
+        if prune:
+            raise optuna.TrialPruned
+
+    def add_epochs(self):
+        """Report all epochs in the history that are not reported yet."""
+        for row in self._rows():
+            step = int(row["epoch"]) + 1
+            if step not in self.reported:
+                self.trial.report(self._score(row), step)
+                self.reported.add(step)
+
+    def _rows(self):
+        if not self.history.exists():
+            return []
+        with open(self.history, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def _score(self, row):
+        score = row.get(f"validation_{self.metric.name}")
+        if score is not None:
+            return float(score)
+        sign = -1 if self.metric.higher_is_better else 1
+        return sign * float(row["validation_loss"])
+
+
+def frozen(trial):
+    """The stored state of a trial that runs."""
+    return next(
+        t
+        for t in trial.study.get_trials(deepcopy=False)
+        if t.number == trial.number
+    )
