@@ -50,7 +50,8 @@ SERVE_FLAGS ?=
 
 .PHONY: help quickstart test test-slow test-backends test-oldest test-serving \
 	test-browser browser-programs demo test-vision test-fuzz soak mutants \
-	bench bench-serving docs lint wheel serve clean
+	bench bench-serving docs lint wheel serve clean evidence \
+	evidence-tables
 
 help:
 	@echo "make quickstart     train a digit classifier, draw plots, export it"
@@ -68,6 +69,7 @@ help:
 	@echo "make mutants        mutation testing: the tests must detect small bugs"
 	@echo "make bench          measure speed, write benchmarks/results"
 	@echo "make docs           build the documentation in build/docs"
+	@echo "make evidence       train the runs that check the papers' claims: hours"
 	@echo "make lint           run ruff check and ruff format --check"
 	@echo "make wheel          build the wheel and check its content"
 	@echo "make clean          remove the virtual environment and build outputs"
@@ -218,3 +220,11 @@ $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python
 	$(SERVE_VENV)/bin/python -m pip install --quiet \
 	  --editable '.[$(TENSORFLOW),serve,serve-client]' pytest
 	@touch $@
+
+# Training takes hours. It can be stopped (Ctrl-C) and resumed.
+evidence: $(VENV)/.dev
+	$(BIN)/python training/evidence/evidence.py
+	$(BIN)/python training/evidence/evidence.py --train
+
+evidence-tables: $(VENV)/.dev
+	$(BIN)/python training/evidence/evidence.py --tables

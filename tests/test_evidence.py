@@ -1,0 +1,237 @@
+"""The runs that check the papers' claims, and their tables."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+import claim_tables
+import claims
+import evidence
+from keras_dropblock import Recipe, data, keys
+from keras_dropblock.training import plan
+from small_runs import card
+
+BASE = {"model": "WRN-10-1", "epochs": 4, "learning_rate_drops": [2, 4]}
+DEFINITIONS = {
+    "base": {"tiny": BASE},
+    "runs": {
+        "plain": {"base": "tiny"},
+        "drop": {"base": "tiny", "try": {"dropout": [0.1, 0.3]}},
+    },
+    "claims": {
+        "dropout": {
+            "title": "Dropout",
+            "source": "a table",
+            "runs": ["plain", "drop"],
+            "baseline": "plain",
+            "columns": ["loss_rise", "map_area"],
+            "questions": [
+                {"text": "Does it help?", "better": "drop", "than": "plain"}
+            ],
+        }
+    },
+}
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return claims.Evidence(DEFINITIONS, tmp_path)
+
+
+def finish(tiny, name, accuracy, losses=(3.0, 1.0, 1.5, 1.25)):
+    """Write the files of a finished run."""
+    folder = tiny.results / name
+    folder.mkdir(parents=True)
+    recipe = Recipe().replaced(BASE, "test")
+    recipe.write(folder / "recipe.toml")
+    card().write(folder)
+    rows = ["epoch,images_per_second,validation_loss"]
+    rows += [f"{i},100.0,{loss}" for i, loss in enumerate(losses)]
+    (folder / "history.csv").write_text("\n".join(rows) + "\n")
+    session = {"versions": {"keras": "3.15.1"}, "commit": "abc"}
+    session |= {"started": "2026-11-29T17:45:33+00:00"}
+    scores = {"accuracy": accuracy, "nll": 0.5, "ece": 0.02}
+    for file, content in {
+        "run.json": {"images": {"train": 3000}, "sessions": [session]},
+        "measures.json": {"map_area": 10 * accuracy, "parameters": 77_562},
+        "metrics.json": {**scores, "validation": {"accuracy": accuracy}},
+    }.items():
+        (folder / file).write_text(json.dumps(content))
+
+
+def test_a_value_is_chosen_by_its_validation_score(tiny):
+    assert tiny.chosen("plain") == {}
+    assert tiny.job("drop", 0) is None  # no value is known yet
+    assert [job.name for job in tiny.jobs(seeds=1)] == [
+        "drop/try_0.1",
+        "drop/try_0.3",
+        "plain/seed_0",
+    ]
+    finish(tiny, "drop/try_0.1", 0.25)
+    finish(tiny, "drop/try_0.3", 0.5)
+    assert tiny.chosen("drop") == {"dropout": 0.3}
+    assert tiny.job("drop", 2) == claims.Job(
+        "drop/seed_2", {**BASE, "dropout": 0.3, "seed": 2}
+    )
+
+
+def test_a_table_by_hand(tiny):
+    finish(tiny, "drop/try_0.1", 0.5)
+    finish(tiny, "drop/try_0.3", 0.25)
+    for seed, (plain, drop) in enumerate(
+        [(0.5, 0.5), (0.5, 0.625), (0.625, 0.75)]
+    ):
+        finish(tiny, f"plain/seed_{seed}", plain)
+        finish(tiny, f"drop/seed_{seed}", drop)
+    text = claim_tables.table(tiny, DEFINITIONS["claims"]["dropout"])
+    rows = [line.split(" | ") for line in text.splitlines()]
+    plain, drop = rows[2], rows[3]
+    # 50, 50, 62.5: mean 54.17, deviation 12.5 / sqrt(3) = 7.22.
+    assert plain[:4] == ["| plain", "–", "3", "54.17 ± 7.22"]
+    assert drop[:4] == ["| drop", "dropout = 0.1", "3", "62.50 ± 12.50"]
+    # After the drop at epoch 2, the best loss is 1.0. Before epoch 4 it is 1.5.
+    assert plain[6] == "0.5000 ± 0.0000"
+    # 0, 12.5, 12.5: mean 8.33, standard error 7.22 / sqrt(3) = 4.17.
+    assert (plain[8], drop[8]) == ("–", "+8.33 ± 4.17")
+    # 4 epochs of 3,000 images at 100 images/s take 2 minutes.
+    assert plain[9:] == ["77,562", "2.0 |"]
+    # 8.33 is less than two standard errors: 8.33 = 2 * 4.17 - 0.01.
+    assert rows[-1][0].startswith("- Does it help? **Not decided**")
+
+
+@pytest.mark.parametrize(
+    "gains, verdict",
+    [
+        ((0.0625, 0.125, 0.125), "**Yes**"),
+        ((-0.0625, -0.125, -0.125), "**No**"),
+        ((-0.125, 0.0, 0.125), "**Not decided**"),
+        ((0.125, 0.125), "Not measured yet: 2 of 3 seeds"),
+    ],
+)
+def test_an_answer_needs_three_seeds_and_two_standard_errors(
+    tiny, gains, verdict
+):
+    for seed, gain in enumerate(gains):
+        finish(tiny, f"plain/seed_{seed}", 0.5)
+        finish(tiny, f"drop/seed_{seed}", 0.5 + gain)
+    runs = tiny.finished("drop"), tiny.finished("plain")
+    column = claims.metrics()[0]
+    assert verdict in claims.answer("?", *runs, column)
+    n, mean, error = claims.difference(*runs, column)
+    assert n == len(gains)
+    assert mean == pytest.approx(100 * np.mean(gains))
+    expected = 100 * np.std(gains, ddof=1) / math.sqrt(n)
+    assert error == pytest.approx(expected)
+
+
+def test_pairs_have_equal_seeds(tiny):
+    finish(tiny, "plain/seed_0", 0.5)
+    finish(tiny, "plain/seed_1", 0.25)
+    finish(tiny, "drop/seed_1", 0.5)
+    runs = tiny.finished("drop"), tiny.finished("plain")
+    assert claims.difference(*runs, claims.metrics()[0]) == (1, 25.0, None)
+
+
+def test_all_defined_runs_are_valid_recipes():
+    known = claims.Evidence.read()
+    assert len(known.claims) >= 6
+    for claim in known.claims.values():
+        assert claim["baseline"] in claim["runs"]
+        assert {*claim.get("columns", ())} <= {*claims.COLUMNS}
+        for question in claim["questions"]:
+            assert {question["better"], question["than"]} <= {*claim["runs"]}
+    for name in known.runs:
+        jobs = [*known.tries(name).values()] or [known.job(name, 0)]
+        for job in jobs:
+            recipe = Recipe().replaced(job.keys, job.name)
+            plan.check(plan.settled(recipe))
+
+
+def test_the_page_is_made_from_the_committed_results():
+    known = claims.Evidence.read()
+    committed = evidence.ROOT / "docs" / "evidence.md"
+    assert committed.read_text("utf-8") == claim_tables.page(known)
+    for path in known.results.glob("*/*"):
+        assert {*evidence.KEPT} == {file.name for file in path.iterdir()}
+        run, seed = path.parent.name, path.name
+        assert run in known.runs
+        recipe = keys.parse((path / "recipe.toml").read_text("utf-8"), seed)
+        defined = [*known.tries(run).values()]
+        if seed.startswith("seed_"):
+            defined = [known.job(run, int(seed.removeprefix("seed_")))]
+        (job,) = (job for job in defined if job.name == f"{run}/{seed}")
+        assert job.keys.items() <= recipe.items()
+
+
+def test_the_images_are_stratified_and_disjoint(tmp_path, monkeypatch):
+    chosen = {
+        split: [
+            int(number)
+            for number in (claims.FOLDER / f"cifar10_{split}.txt")
+            .read_text("utf-8")
+            .split()
+        ]
+        for split in ("train", "validation")
+    }
+    every = [*chosen["train"], *chosen["validation"]]
+    assert len({*every}) == len(every) == 6000
+    assert min(every) >= 0 and max(every) < 50_000
+    labels = np.zeros(50_000, "int64")
+    labels[chosen["train"]] = np.arange(5000)
+    images = np.zeros((50_000, 1, 1, 1), "uint8")
+    cifar10 = data.ArrayDataset(
+        {"train": (images, labels), "test": (images[:7], labels[:7])}
+    )
+    monkeypatch.setattr(data, "load", lambda name: cifar10)
+    monkeypatch.setattr(evidence, "ROOT", tmp_path)
+    evidence.make_data()
+    path = tmp_path / "build" / "evidence" / "cifar10_5000.npz"
+    with np.load(path) as file:
+        np.testing.assert_array_equal(file["y_train"], np.arange(5000))
+        assert len(file["y_validation"]) == 1000
+        assert len(file["y_test"]) == 7
+
+
+def test_a_class_has_500_training_and_100_validation_images():
+    from test_data import prepared
+
+    labels = prepared("cifar10").labels("train")
+    for split, count in (("train", 500), ("validation", 100)):
+        text = (claims.FOLDER / f"cifar10_{split}.txt").read_text("utf-8")
+        indices = [int(number) for number in text.split()]
+        assert np.bincount(labels[indices]).tolist() == [count] * 10
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_and_its_files_are_kept(tmp_path):
+    tiny = claims.Evidence(
+        {
+            **DEFINITIONS,
+            "base": {
+                "tiny": {
+                    **BASE,
+                    "dataset": "digits",
+                    "batch_size": 512,
+                    "validation_split": 0.2,
+                }
+            },
+        },
+        tmp_path / "results",
+    )
+    job = tiny.job("plain", 0)
+    workdirs = tmp_path / "runs"
+    assert job.state(tiny.results, workdirs) == "missing"
+    evidence.train(job, workdirs, tiny.results)
+    assert job.state(tiny.results, workdirs) == "finished"
+    kept = tiny.results / "plain" / "seed_0"
+    assert {path.name for path in kept.iterdir()} == {*evidence.KEPT}
+    assert 0 < claims.measured("map_area", tiny.finished("plain")[0]) <= 100
+    claim_tables.draw(
+        tiny, DEFINITIONS["claims"]["dropout"], tmp_path / "c.png"
+    )
+    assert (tmp_path / "c.png").stat().st_size > 1000
+    shutil.rmtree(tiny.results)
+    assert job.state(tiny.results, workdirs) == "4 of 4 epochs"

@@ -1,0 +1,156 @@
+"""The page of the claims: tables, answers and pictures."""
+
+import statistics
+
+from claims import COLUMNS, answer, difference, measured, metrics
+
+INTRODUCTION = """\
+# Evidence
+
+These tables check claims of the two papers with small networks and few
+images, on CPUs. They are made from the files in `training/evidence/results`;
+do not edit them. `make evidence` trains what is missing and rebuilds this
+page.
+
+All runs train on 5,000 images of CIFAR-10 (500 of each class), validate on
+1,000 other training images, and are evaluated once on the 10,000 test images,
+after the last epoch. If a run chooses a value, three values are compared on
+the validation images, with a seed of their own. The tables show mean ±
+standard deviation over n seeds. A difference is the mean over pairs of runs
+with equal seeds, ± its standard error. An answer is "Yes" or "No" if the
+difference is larger than two standard errors, which is a weak test for
+n = 3."""
+
+
+def table(evidence, claim):
+    """A claim's table in Markdown, and the answers to its questions."""
+    columns = [*metrics(), *(COLUMNS[x] for x in claim.get("columns", ()))]
+    main = columns[0]
+    heads = ["run", "what differs", "n"]
+    heads += [column.heading for column in columns]
+    heads += [f"difference in {main.heading}", "parameters", "minutes"]
+    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    for name in claim["runs"]:
+        runs = evidence.finished(name)
+        gain = "–"
+        if name != claim["baseline"]:
+            baseline = evidence.finished(claim["baseline"])
+            gain = _gain(runs, baseline, main)
+        lines.append(
+            [name, _differs(evidence, name), f"{len(runs)}"]
+            + [_mean(column.of(runs), column.digits) for column in columns]
+            + [gain, _parameters(runs), _minutes(runs)]
+        )
+    answers = [
+        answer(
+            question["text"],
+            evidence.finished(question["better"]),
+            evidence.finished(question["than"]),
+            COLUMNS[question["column"]] if "column" in question else main,
+        )
+        for question in claim.get("questions", ())
+    ]
+    return "\n".join(
+        [f"| {' | '.join(line)} |" for line in lines]
+        + ["", *(f"- {text}" for text in answers)]
+    )
+
+
+def _differs(evidence, name):
+    own = evidence.runs[name]
+    keys = {k: v for k, v in own.items() if k not in ("base", "try")}
+    chosen = evidence.chosen(name)
+    if chosen is None:
+        chosen = {key: "?" for key in own["try"]}
+    return ", ".join(f"{k} = {v}" for k, v in {**keys, **chosen}.items()) or "–"
+
+
+def _mean(values, digits):
+    if not values:
+        return "–"
+    text = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.{digits}f}"
+    return text
+
+
+def _gain(runs, baseline, column):
+    n, mean, error = difference(runs, baseline, column)
+    if not n:
+        return "–"
+    text = f"{mean:+.{column.digits}f}"
+    return text if error is None else f"{text} ± {error:.{column.digits}f}"
+
+
+def _parameters(runs):
+    counts = {measured("parameters", run) for run in runs.values()}
+    return ", ".join(f"{count:,}" for count in sorted(counts)) or "–"
+
+
+def _minutes(runs):
+    hours = [run.hours for run in runs.values() if run.hours is not None]
+    return f"{60 * statistics.fmean(hours):.1f}" if hours else "–"
+
+
+def page(evidence):
+    """The text of docs/evidence.md."""
+    parts, missing = [INTRODUCTION], []
+    for name, claim in evidence.claims.items():
+        if not any(evidence.finished(run) for run in claim["runs"]):
+            missing.append(f"- {claim['title']} ({claim['source']})")
+            continue
+        parts += [f"## {claim['title']}", f"*{claim['source']}.*"]
+        parts.append(table(evidence, claim))
+        parts.append(f"![Curves of the runs](evidence/{name}.png)")
+    if missing:
+        parts.append("## Not trained yet\n\n" + "\n".join(missing))
+    count = len([*evidence.results.glob("*/*/metrics.json")])
+    parts += ["## Runs", f"{count} runs are finished. {_machines(evidence)}"]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _machines(evidence):
+    """Hardware, versions, commits and dates of all finished runs."""
+    from keras_dropblock.runs import Run
+
+    found = {}
+    for path in sorted(evidence.results.glob("*/*/metrics.json")):
+        for session in Run(path.parent).sessions:
+            versions = session["versions"]
+            text = ", ".join(f"{k} {v}" for k, v in sorted(versions.items()))
+            date = session["started"][:10]
+            found.setdefault(f"{session['commit']}; {text}", []).append(date)
+    return " ".join(
+        f"Commit {text}, {min(dates)} to {max(dates)}."
+        for text, dates in found.items()
+    )
+
+
+def draw(evidence, claim, path):
+    """Plot validation and training curves, averaged over the seeds."""
+    from matplotlib.figure import Figure
+
+    from keras_dropblock import files
+    from keras_dropblock.tasks import Classification
+
+    main = Classification.metrics[0]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, title, key, convert in zip(
+        figure.subplots(1, 2),
+        (f"validation {main.curve_title}", "training loss"),
+        (f"validation_{main.name}", "loss"),
+        (main.curve_value, float),
+        strict=True,
+    ):
+        for name in claim["runs"]:
+            runs = evidence.finished(name).values()
+            lines = [[convert(float(r[key])) for r in x.history] for x in runs]
+            mean = [statistics.fmean(v) for v in zip(*lines, strict=True)]
+            if mean:
+                label = f"{name} (n = {len(lines)})"
+                axes.plot(range(1, len(mean) + 1), mean, label=label)
+        axes.set(title=title, xlabel="epoch", yscale="log")
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_figure(path, figure)

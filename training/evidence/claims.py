@@ -1,0 +1,244 @@
+"""Runs that check the papers' claims: their recipes, states and scores."""
+
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import statistics
+import tomllib
+import typing
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+SEEDS = 3
+TRY_SEED = 1000  # of the runs that choose a value
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training run: its folder's name and the keys of its recipe."""
+
+    name: str
+    keys: dict
+
+    def state(self, results, workdirs):
+        """`"finished"`, the number of finished epochs, or `"missing"`."""
+        if (results / self.name / "metrics.json").exists():
+            return "finished"
+        history = workdirs / self.name / "history.csv"
+        if history.exists():
+            epochs = len(history.read_text("utf-8").splitlines()) - 1
+            return f"{epochs} of {self.keys['epochs']} epochs"
+        return "missing"
+
+
+class Evidence:
+    """Runs and claims, as `runs.toml` defines them, with their results.
+
+    Args:
+        definitions: parsed `runs.toml`.
+        results: folder of the finished runs.
+    """
+
+    def __init__(self, definitions, results):
+        self.runs = definitions["runs"]
+        self.claims = definitions["claims"]
+        self._bases = definitions["base"]
+        self.results = results
+
+    @classmethod
+    def read(cls):
+        text = (FOLDER / "runs.toml").read_text("utf-8")
+        return cls(tomllib.loads(text), FOLDER / "results")
+
+    def tries(self, name):
+        """The runs that choose the value of a run's `try`, by that value."""
+        keys = self._keys(name)
+        tried = self.runs[name].get("try", {})
+        return {
+            value: Job(
+                f"{name}/try_{value}", {**keys, key: value, "seed": TRY_SEED}
+            )
+            for key, values in tried.items()
+            for value in values
+        }
+
+    def chosen(self, name):
+        """The keys that `try` has chosen. None if they are not known yet."""
+        tried = self.runs[name].get("try", {})
+        scores = {v: self._score(job) for v, job in self.tries(name).items()}
+        if None in scores.values():
+            return None
+        return {key: max(scores, key=scores.get) for key in tried}
+
+    def job(self, name, seed):
+        """The run of a seed. None if its keys are not chosen yet."""
+        chosen = self.chosen(name)
+        if chosen is None:
+            return None
+        return Job(
+            f"{name}/seed_{seed}",
+            {**self._keys(name), **chosen, "seed": seed},
+        )
+
+    def jobs(self, claims=None, seeds=SEEDS):
+        """All known runs: claim by claim, and seed by seed."""
+        found = {}
+        for claim in claims or self.claims:
+            names = self.claims[claim]["runs"]
+            found |= {j.name: j for n in names for j in self.tries(n).values()}
+            for seed in range(seeds):
+                jobs = [self.job(name, seed) for name in names]
+                found |= {job.name: job for job in jobs if job is not None}
+        return list(found.values())
+
+    def finished(self, name):
+        """`Run`s of the finished seeds of a run, by seed."""
+        from keras_dropblock.runs import Run
+
+        folders = (self.results / name).glob("seed_*")
+        return {
+            int(folder.name.removeprefix("seed_")): Run(folder)
+            for folder in sorted(folders)
+        }
+
+    def _keys(self, name):
+        own = {k: v for k, v in self.runs[name].items() if k != "try"}
+        return {**self._bases[own.pop("base")], **own}
+
+    def _score(self, job):
+        from keras_dropblock.files import parse_json
+
+        path = self.results / job.name / "metrics.json"
+        if not path.exists():
+            return None
+        scores = parse_json(path.read_text("utf-8"))
+        return scores["validation"]["accuracy"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A number of a finished run, as a column of the tables.
+
+    Args:
+        title: without the unit.
+        unit: such as `"%"`, or `""`.
+        digits: digits after the decimal point.
+        value: function from a `Run` to the number in that unit.
+    """
+
+    title: str
+    unit: str
+    digits: int
+    value: typing.Callable
+
+    @property
+    def heading(self):
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    def of(self, runs):
+        """The values of a dict from seed to `Run`, in the order of seeds."""
+        return [self.value(runs[seed]) for seed in sorted(runs)]
+
+
+def metrics():
+    """Columns of the test scores. Runs are compared by the first one."""
+    from keras_dropblock.tasks import Classification
+
+    def value(metric, run):
+        return metric.scale * run.scores[metric.name]
+
+    return [
+        Column(
+            f"test {metric.title}",
+            metric.unit,
+            metric.digits,
+            functools.partial(value, metric),
+        )
+        for metric in Classification.metrics
+        if metric.name != "top5"
+    ]
+
+
+def measured(name, run):
+    """A number that was measured on the weights of a finished run."""
+    path = run.workdir / "measures.json"
+    return json.loads(path.read_text("utf-8"))[name]
+
+
+def _loss_rise(run):
+    """How much the validation loss rises again after the first rate drop.
+
+    The difference between the last epoch before the second drop and the best
+    epoch since the first drop. Figure 3 of the Wide ResNet paper shows this
+    rise, and that dropout removes it.
+    """
+    first, second = run.recipe["learning_rate_drops"][:2]
+    losses = [float(row["validation_loss"]) for row in run.history]
+    return losses[second - 2] - min(losses[first - 1 : second - 1])
+
+
+# Columns that a claim may add to its table.
+COLUMNS = {
+    "loss_rise": Column("rise of the validation loss", "nats", 4, _loss_rise),
+    "map_area": Column(
+        "area of the map above half its maximum",
+        "%",
+        2,
+        functools.partial(measured, "map_area"),
+    ),
+    "map_entropy": Column(
+        "entropy of the map",
+        "%",
+        2,
+        functools.partial(measured, "map_entropy"),
+    ),
+    "map_peaks": Column(
+        "peaks of the map", "", 3, functools.partial(measured, "map_peaks")
+    ),
+}
+
+
+def difference(better, than, column):
+    """Compare two runs on the seeds that both have finished.
+
+    Args:
+        better, than: dicts from seed to `Run`.
+        column: `Column`.
+
+    Returns:
+        (number of seeds, mean difference in the column's unit, its standard
+        error). Unknown numbers are None.
+    """
+    seeds = better.keys() & than.keys()
+    gains = [
+        a - b
+        for a, b in zip(
+            column.of({seed: better[seed] for seed in seeds}),
+            column.of({seed: than[seed] for seed in seeds}),
+            strict=True,
+        )
+    ]
+    if not gains:
+        return 0, None, None
+    error = None
+    if len(gains) > 1:
+        error = statistics.stdev(gains) / math.sqrt(len(gains))
+    return len(gains), statistics.fmean(gains), error
+
+
+def answer(question, better, than, column):
+    """One sentence that answers a question, with n and standard error."""
+    n, mean, error = difference(better, than, column)
+    if n < SEEDS:
+        return f"{question} Not measured yet: {n} of {SEEDS} seeds."
+    if abs(mean) <= 2 * error:
+        verdict = "Not decided"
+    else:
+        verdict = "Yes" if mean > 0 else "No"
+    unit = {"%": " points", "": ""}.get(column.unit, f" {column.unit}")
+    return (
+        f"{question} **{verdict}**: the difference is {mean:+.{column.digits}f}"
+        f" ± {error:.{column.digits}f}{unit} (mean and standard error of "
+        f"{n} pairs of runs with equal seeds)."
+    )
