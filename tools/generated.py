@@ -126,7 +126,8 @@ def fractions_of_dropped_units():
             ]
             cells = [f"{100 * share:.2f} %" for share in shares]
             # With no-break spaces, so that the cell stays on one line.
-            yield f"| {side}\xa0x\xa0{side} | {block_size} | {' | '.join(cells)} |\n"
+            row = [f"{side}\xa0x\xa0{side}", f"{block_size}", *cells]
+            yield f"| {' | '.join(row)} |\n"
 
 
 def blocks_not_run():
