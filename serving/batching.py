@@ -11,7 +11,8 @@ class Batcher:
 
     Requests that arrive while one batch is computed form the next batch. A
     single request therefore never waits for others, and batches grow with the
-    load.
+    load. Rows of different shapes, such as images of different sizes, are in
+    different batches.
 
     Args:
         function: maps an array (rows, ...) to a dict of arrays (rows, ...).
@@ -65,6 +66,8 @@ class Batcher:
                 self._waiting.popleft()
                 continue
             if taken and count + len(rows) > self.batch_size:
+                break
+            if taken and rows.shape[1:] != taken[0][0].shape[1:]:
                 break
             taken.append(self._waiting.popleft())
             count += len(rows)

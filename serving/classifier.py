@@ -22,6 +22,16 @@ ROWS = Histogram(
 )
 # Default signature for each datatype of the Open Inference Protocol.
 SIGNATURES = {"UINT8": "serve_uint8", "FP32": "serve", "BYTES": "serve_bytes"}
+# Datatypes of outputs in the Open Inference Protocol.
+_DATATYPES = {
+    np.float32: "FP32",
+    np.int32: "INT32",
+    np.int64: "INT64",
+    np.uint8: "UINT8",
+    object: "BYTES",
+    np.object_: "BYTES",
+}
+_ANY_SIDE = 32  # pixels of the first image, where a signature takes any size
 # TensorFlow Serving's row format and column format.
 _FORMS = ("instances", "inputs")
 
@@ -71,9 +81,14 @@ class Classifier(Model):
         return [{"name": "images", "datatype": "UINT8", "shape": shape}]
 
     def get_output_types(self):
-        classes = self._signatures["serve_uint8"].classes
-        shape = [-1, classes]
-        return [{"name": "probabilities", "datatype": "FP32", "shape": shape}]
+        return [
+            {
+                "name": _name(key),
+                "datatype": _DATATYPES[spec.dtype.as_numpy_dtype],
+                "shape": [-1 if side is None else side for side in spec.shape],
+            }
+            for key, spec in self._signatures["serve_uint8"].outputs.items()
+        ]
 
     async def predict(self, payload, headers=None, response_headers=None):
         if isinstance(payload, InferRequest):
@@ -138,7 +153,7 @@ class Signature:
             1
         ].items()
         outputs = function.structured_outputs
-        self.classes = max(spec.shape[-1] or 0 for spec in outputs.values())
+        self.outputs = outputs
         self._function = function
         self._batcher = Batcher(
             self._call, batch_size, executor, ROWS.labels(key).observe
@@ -152,7 +167,8 @@ class Signature:
         return {_name(key): value.numpy() for key, value in outputs.items()}
 
     def warm_up(self):
-        shape = (1, *self.spec.shape[1:])
+        # A signature may take images of any size.
+        shape = (1, *(side or _ANY_SIDE for side in self.spec.shape[1:]))
         empty = b"" if self.spec.dtype == tf.string else 0
         self._call(np.full(shape, empty, self._kind))
 
@@ -253,14 +269,17 @@ def _name(key):
     return "probabilities" if key == "output_0" else key
 
 
-def _plain(rows):
+def _plain(key, rows):
+    """Rows as JSON. Like in TensorFlow Serving, `NAME_bytes` is in base64."""
+    if key.endswith("_bytes"):
+        return [{"b64": base64.b64encode(row).decode()} for row in rows]
     if rows.dtype == object:
         return [row.decode() for row in rows]
     return rows.tolist()
 
 
 def _by_row(outputs):
-    columns = {key: _plain(rows) for key, rows in outputs.items()}
+    columns = {key: _plain(key, rows) for key, rows in outputs.items()}
     if len(columns) == 1:
         (predictions,) = columns.values()
         return predictions
@@ -271,13 +290,13 @@ def _by_row(outputs):
 
 
 def _by_column(outputs):
-    columns = {key: _plain(rows) for key, rows in outputs.items()}
+    columns = {key: _plain(key, rows) for key, rows in outputs.items()}
     return [*columns.values()][0] if len(columns) == 1 else columns
 
 
 def _output(name, rows):
     """Convert an array to KServe's output, for JSON or a binary tensor."""
-    kind = "BYTES" if rows.dtype == object else "FP32"
+    kind = _DATATYPES[rows.dtype.type]
     return InferOutput(name, list(rows.shape), kind, rows)
 
 

@@ -57,6 +57,17 @@ def test_requests_during_a_batch_form_the_next_batch():
     assert sizes == [1, 6]
 
 
+def test_rows_of_different_shapes_are_in_different_batches():
+    shapes = [(1, 2), (2, 2), (1, 3), (1, 2)]
+
+    async def all_at_once(batcher):
+        return await asyncio.gather(*(batcher(np.ones(s)) for s in shapes))
+
+    results, sizes = run(all_at_once, double)
+    assert [r["twice"].shape for r in results] == shapes
+    assert sizes == [3, 1, 1]
+
+
 def test_an_error_goes_to_its_batch_and_the_next_one_is_answered():
     def fails_below_zero(rows):
         if rows.min() < 0:

@@ -161,6 +161,18 @@ def test_absent_images_are_an_error_or_left_out_and_counted(tmp_path):
     assert "train2017: Left out 1 absent images." in dataset.notes
 
 
+def test_a_part_of_the_training_images_can_be_chosen(tmp_path):
+    write_coco(tmp_path)
+    source = f"coco:{tmp_path}"
+    for split, ids in (("train[:1]", [7]), ("train[1:]", [3]), ("train", None)):
+        dataset = opened(source, image_size=32, train_split=split)
+        images = dataset.arrays["train"][0]
+        assert ids is None or images[:][:, 0, 0, 0].tolist() == ids
+        assert dataset.size("test") == 2
+    with pytest.raises(DataError, match="`train_split` must read like"):
+        opened(source, image_size=32, train_split="train[:10%]")
+
+
 def test_the_coco_sample_is_read_whole(coco_sample):
     dataset = opened(f"coco:{coco_sample}", image_size=128)
     assert len(dataset.class_names) == 80

@@ -69,13 +69,28 @@ def save(path):
     module.serve_uint8 = tf.function(
         mean, input_signature=[tf.TensorSpec(shape, tf.uint8, "images")]
     )
+    # As detection and segmentation: images of any size, and several outputs.
+    module.any_size = tf.function(
+        lambda images: {
+            "mask": images[..., 0],
+            "mask_bytes": tf.map_fn(
+                tf.io.encode_png,
+                images,
+                fn_output_signature=tf.TensorSpec((), tf.string),
+            ),
+            "count": tf.fill(tf.shape(images)[:1], 2),
+        },
+        input_signature=[
+            tf.TensorSpec((None, None, None, 1), tf.uint8, "images")
+        ],
+    )
     module.serve_bytes = tf.function(
         lambda files: {"length": tf.strings.length(files)[:, None]},
         input_signature=[tf.TensorSpec((None,), tf.string, "images")],
     )
     signatures = {
         name: getattr(module, name)
-        for name in ("serve", "serve_uint8", "serve_bytes")
+        for name in ("serve", "serve_uint8", "serve_bytes", "any_size")
     } | {"serving_default": module.serve}
     tf.saved_model.save(module, str(path), signatures)
 
@@ -93,6 +108,25 @@ def test_rows_of_every_signature_are_answered(classifier):
     assert ask(classifier, named) == [[2.5], [8.5]]
     files = [{"b64": base64.b64encode(b"12345").decode()}, ""]
     assert ask(classifier, files, "serve_bytes") == [[5], [0]]
+
+
+def test_images_of_any_size_have_answers_of_all_types(classifier):
+    import tensorflow as tf
+
+    for height, width in ((2, 2), (3, 5)):
+        image = np.arange(height * width, dtype="uint8")
+        image = image.reshape(height, width, 1)
+        (answer,) = ask(classifier, [image.tolist()], "any_size")
+        assert answer["mask"] == image[..., 0].tolist()
+        assert answer["count"] == 2
+        file = base64.b64decode(answer["mask_bytes"]["b64"])
+        np.testing.assert_array_equal(tf.io.decode_png(file), image)
+
+
+def test_the_outputs_are_described_by_name_type_and_shape(classifier):
+    assert classifier.get_output_types() == [
+        {"name": "probabilities", "datatype": "FP32", "shape": [-1, 1]}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras_dropblock as kdb  # noqa: E402
 from keras_dropblock import tasks  # noqa: E402
+from keras_dropblock.data import shapes  # noqa: E402
 from keras_dropblock.tasks import retinanet  # noqa: E402
 
 H, W = 64, 96
@@ -115,7 +116,7 @@ def test_losses_are_those_of_tensorflow_tpu(model):
     """Focal loss and Huber's loss, written out in NumPy."""
     model.compile(keras.optimizers.SGD(0.0))
     x = images()
-    logged = model.evaluate(x, TARGETS, batch_size=2, verbose=0)
+    logged = model.evaluate(x, TARGETS, batch_size=2, verbose=0)[0]
     outputs = model(x, training=False)
     deltas, labels = model.label_encoder(
         images=x, gt_boxes=TARGETS["boxes"], gt_classes=TARGETS["labels"]
@@ -182,12 +183,11 @@ def test_fit_lowers_the_loss_and_the_scheduler_reaches_the_backbone():
         TARGETS,
         batch_size=2,
         epochs=8,
-        shuffle=False,  # KerasHub makes a tf.data.Dataset of arrays
         verbose=0,
         callbacks=[kdb.KeepProbScheduler(kdb.schedules.linear)],
     )
     losses = history.history["loss"]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     for layer in dropping:
         assert layer.keep_prob == pytest.approx(layer.final_keep_prob, abs=0.02)
 
@@ -221,10 +221,10 @@ def test_deeplab_trains_and_reloads(tmp_path):
     )
     masks = np.random.default_rng(0).integers(0, 4, (2, H, W))
     masks[:, :8] = 255
-    history = model.fit(images(), masks, epochs=1, shuffle=False, verbose=0)
+    history = model.fit(images(), masks, epochs=1, verbose=0)
     assert np.isfinite(history.history["loss"][0])
     model.save(tmp_path / "deeplab.keras")
-    loaded = keras.saving.load_model(tmp_path / "deeplab.keras")
+    loaded = kdb.load(tmp_path / "deeplab.keras")
     x = images()
     np.testing.assert_allclose(
         loaded(x, training=False), model(x, training=False), atol=1e-4
@@ -298,6 +298,63 @@ def test_predictions_are_in_the_images_own_pixels(run):
         task = tasks.Detection()
         assert len(task.lines(found, model.card)) == len(boxes)
         assert task.picture(image, found, model.card).shape == image.shape
+
+
+def test_a_trained_detector_gets_a_head_for_other_classes(run):
+    _, workdir = run
+    old, new = kdb.load(workdir), kdb.load(workdir, num_classes=5)
+    assert new.num_classes == 5
+    for a, b in zip(
+        old.box_head.get_weights(), new.box_head.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_export_answers_in_the_images_own_pixels(run, tmp_path):
+    _, workdir = run
+    model = kdb.load(workdir)
+    # The run is too short for scores of 0.05.
+    layer = model.classification_head.prediction_layer
+    layer.kernel.assign(40 * layer.kernel)
+    layer.bias.assign(keras.ops.zeros_like(layer.bias))
+    path = kdb.export(model, tmp_path)
+    loaded = tf.saved_model.load(str(path))
+    image = shapes.example("test", 0, (150, 110))[0]
+    (expected,) = kdb.predict(model, [image])
+    count = len(expected["boxes"])
+    assert count  # nothing to compare otherwise
+    answers = loaded.signatures["serve_bytes"](
+        tf.stack([tf.io.encode_png(image), b""])
+    )
+    assert answers["num_detections"].numpy().tolist() == [count, 0]
+    assert answers["labels"].numpy()[0, count:].tolist() == [-1] * (100 - count)
+    for given in (answers, loaded.serve_uint8(image[None])):
+        np.testing.assert_allclose(
+            given["boxes"][0, :3], expected["boxes"][:3], atol=0.05
+        )
+        np.testing.assert_allclose(
+            given["scores"][0, :count], expected["scores"], atol=1e-3
+        )
+    shifted = {**expected, "boxes": expected["boxes"] + 2}
+    row = {name: values[:1].numpy() for name, values in answers.items()}
+    difference = tasks.Detection().answer_difference
+    assert difference(row, expected, model.card) == ""
+    assert f"lack {count} of the {count}" in difference(
+        row, shifted, model.card
+    )
+
+
+def test_the_raw_heads_are_exported_to_onnx(run, tmp_path):
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    _, workdir = run
+    path = kdb.export(kdb.load(workdir), tmp_path, format="onnx")
+    session = onnxruntime.InferenceSession(path)
+    pixels = np.zeros((1, H, W, 3), "uint8")
+    boxes, classes = session.run(
+        ["bbox_regression", "cls_logits"], {"images": pixels}
+    )
+    assert boxes.shape[:2] == classes.shape[:2] and classes.shape[2] == 3
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,12 @@ import keras_dropblock as kdb
 import mask_folders
 from keras_dropblock import data, tasks
 from keras_dropblock.analysis import segmentation
-from keras_dropblock.errors import DataError, RecipeError
+from keras_dropblock.errors import (
+    DataError,
+    DifferenceError,
+    ExportError,
+    RecipeError,
+)
 
 tf = pytest.importorskip("tensorflow")
 
@@ -242,6 +247,8 @@ def test_wrong_arguments_of_the_network_are_refused():
         tasks.FCN(backbone(), 3, level=6)
     with pytest.raises(ValueError, match="`num_classes` must be 2"):
         tasks.FCN(backbone(), 1)
+    with pytest.raises(ValueError, match="`filters` must be an int from 1"):
+        tasks.FCN(backbone(), 3, filters=10**6)
 
 
 def test_recipes_for_other_networks_or_without_labels_are_refused(root):
@@ -300,6 +307,69 @@ def test_predictions_have_the_images_own_size(run):
     shares = [float(s) for _, s in task.lines(masks[0], model.card)]
     assert sum(shares) == pytest.approx(1, abs=1e-3)
     assert task.picture(images[0], masks[0], model.card).shape == (30, 50, 3)
+
+
+def test_a_trained_model_gets_a_head_for_other_classes(run):
+    _, workdir = run
+    old, new = kdb.load(workdir), kdb.load(workdir, num_classes=5)
+    assert new.output_shape[-1] == 5 and len(new.card.class_names) == 5
+    for name in ("stem", "head_conv2"):
+        for a, b in zip(
+            old.get_layer(name).get_weights(),
+            new.get_layer(name).get_weights(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.tensorflow_only
+def test_an_export_answers_in_the_images_own_pixels(run, tmp_path):
+    _, workdir = run
+    model = kdb.load(workdir)
+    path = kdb.export(model, tmp_path)
+    loaded = tf.saved_model.load(str(path))
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (45, 70, 3), "uint8")
+    (expected,) = kdb.predict(model, [image])
+    mask = loaded.serve_uint8(image[None])["mask"].numpy()[0]
+    assert mask.shape == (45, 70) and (mask == expected).mean() > 0.999
+    signature = loaded.signatures["serve_bytes"]
+    answers = signature(tf.stack([tf.io.encode_png(image), b"no image"]))
+    png, nothing = answers["mask_bytes"].numpy()
+    decoded = tf.io.decode_png(png).numpy()[..., 0]
+    np.testing.assert_array_equal(decoded, mask)
+    assert nothing == b"" and answers["status"].numpy()[1] != b"ok"
+    with pytest.raises(ExportError, match="LiteRT files are for class"):
+        kdb.export(model, tmp_path, format="litert")
+    with pytest.raises(ExportError, match="`monte_carlo_samples` must be 0"):
+        kdb.export(model, tmp_path, monte_carlo_samples=3)
+
+
+@pytest.mark.tensorflow_only
+def test_an_export_that_differs_is_not_kept(run, tmp_path, monkeypatch):
+    _, workdir = run
+    model = kdb.load(workdir)
+    original = tasks.Segmentation.predict
+
+    def wrong(self, *arguments, **options):
+        return [1 - mask for mask in original(self, *arguments, **options)]
+
+    monkeypatch.setattr(tasks.Segmentation, "predict", wrong)
+    with pytest.raises(DifferenceError, match="of the pixels"):
+        kdb.export(model, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.tensorflow_only
+def test_the_raw_heads_are_exported_to_onnx(run, tmp_path):
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    _, workdir = run
+    path = kdb.export(kdb.load(workdir), tmp_path, format="onnx")
+    session = onnxruntime.InferenceSession(path)
+    pixels = np.zeros((1, 64, 96, 3), "uint8")
+    (logits,) = session.run(["logits"], {"images": pixels})
+    assert logits.shape == (1, 64, 96, 2)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import numpy as np
 
@@ -29,7 +30,8 @@ def load(root, options):
 
     Args:
         root: the folder.
-        options: `sources.Options`. `image_size` is required. With
+        options: `sources.Options`. `image_size` is required. `train_split`
+            may be a part of the training images, such as `"train[:32]"`. With
             `skip_broken`, images that are listed but absent are left out and
             counted.
 
@@ -57,9 +59,22 @@ def load(root, options):
                 f"{path} must have the same categories as the training images."
             )
         names = split_names
+        if split == "train":
+            examples = examples[_part(options.train_split)]
         notes += [f"{name}: {note}" for note in found]
         arrays[split] = _rows(examples, options.frame)
     return AnnotatedDataset(arrays, names, notes)
+
+
+def _part(train_split):
+    """The slice of the training images in a split such as `"train[:32]"`."""
+    match = re.fullmatch(r"train(?:\[(\d*):(\d*)\])?", train_split)
+    if not match:
+        raise DataError(
+            "`train_split` must read like train or train[:32] for this data "
+            f"set. Received: train_split={train_split!r}."
+        )
+    return slice(*(int(text) if text else None for text in match.groups()))
 
 
 def _rows(examples, frame):

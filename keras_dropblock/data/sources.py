@@ -154,11 +154,11 @@ def _annotated(source, options):
         return mask_folders.load(path, options)
     if prefix not in _LABELS:
         return _tfds(source, options)
-    _refuse(source, options, "data_dir", "train_split", "test_split")
+    _refuse(source, options, "data_dir", "test_split")
     if prefix == coco.COCO:
         dataset = coco.load(path, options)
     else:
-        _refuse(source, options, "skip_broken")
+        _refuse(source, options, "train_split", "skip_broken")
         dataset = shapes.load(options)
     return _with_validation(dataset, options.validation_split)
 

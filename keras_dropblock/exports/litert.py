@@ -26,7 +26,7 @@ def export_litert(model, out, *, card=None, recipe=None):
     Arguments, return value and errors are those of `export_onnx`. The extra
     to install is `litert`.
     """
-    served = Served.of(model, card)
+    served = _served(model, card)
     _interpreter_class()
     import tensorflow as tf
 
@@ -38,6 +38,17 @@ def export_litert(model, out, *, card=None, recipe=None):
     given = _runner(content)(images=images)["probabilities"]
     check_same("LiteRT file", given, served.answers(images))
     return _write(content, out, "model.tflite", served, recipe)
+
+
+def _served(model, card):
+    """The served model of a task whose answer is one array."""
+    served = Served.of(model, card)
+    if served.task.any_size:
+        raise ExportError(
+            f"`format` must be saved_model or onnx for the task "
+            f"{served.task.name()}. LiteRT files are for classification."
+        )
+    return served
 
 
 class Quantized(typing.NamedTuple):
@@ -88,7 +99,7 @@ def export_litert_int8(
             label for each test image.
         DifferenceError: if the metric drops by more than `max_metric_drop`.
     """
-    served = Served.of(model, card)
+    served = _served(model, card)
     _interpreter_class()
     _check_images(calibration, *test)
     import tensorflow as tf

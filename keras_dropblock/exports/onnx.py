@@ -13,7 +13,9 @@ def export_onnx(model, out, *, card=None, recipe=None):
     """Write a model as `out/model.onnx`, with its labels and card.
 
     The file maps uint8 `images` (batch, height, width, channels) to
-    `probabilities`. Normalization and softmax are included. The file is run
+    `probabilities`. Normalization and softmax are included. For detection and
+    segmentation, it gives the raw outputs of the network: `logits` of pixels,
+    or `bbox_regression` and `cls_logits` of anchors. The file is run
     with ONNX Runtime first; if its probabilities differ from the model's by
     more than 1e-5, it is not kept.
 
@@ -43,7 +45,11 @@ def export_onnx(model, out, *, card=None, recipe=None):
 
     def serve(images):
         pixels = tf.cast(images, tf.float32)
-        return {"probabilities": served.answering(pixels, training=False)}
+        return named(served.answering(pixels, training=False))
+
+    def named(answer):
+        name = "logits" if served.task.any_size else "probabilities"
+        return answer if isinstance(answer, dict) else {name: answer}
 
     spec = tf.TensorSpec((None, *served.image_shape), tf.uint8, "images")
     graph, _ = tf2onnx.convert.from_function(
@@ -60,7 +66,9 @@ def export_onnx(model, out, *, card=None, recipe=None):
         session = onnxruntime.InferenceSession(
             temporary, providers=["CPUExecutionProvider"]
         )
-        (given,) = session.run(["probabilities"], {"images": images})
-        check_same("ONNX file", given, served.answers(images))
+        expected = named(served.answers(images))
+        given = session.run([*expected], {"images": images})
+        given = dict(zip(expected, given, strict=True))
+        check_same("ONNX file", given, expected)
     served.write_assets(out, recipe)
     return path

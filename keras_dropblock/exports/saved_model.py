@@ -10,6 +10,7 @@ import numpy as np
 from keras_dropblock import tasks
 from keras_dropblock.data.headers import EMPTY, OK
 from keras_dropblock.errors import DifferenceError, ExportError
+from keras_dropblock.exports import any_size
 from keras_dropblock.exports.image_files import decode_each
 from keras_dropblock.exports.served import Served, check_same
 from keras_dropblock.layers import dropping_as_trained
@@ -42,6 +43,19 @@ def export_saved_model(
       rescales by the whole batch, so the result for one image depends
       slightly on the others. Only if `monte_carlo_samples` is set.
 
+    For detection and segmentation, `serve`, `serve_uint8` and `serve_bytes`
+    take whole images of any size and answer in the image's own pixels:
+
+    - detection: a dict of `boxes` (batch, 100, 4) as y and x of the corners,
+      `scores` and `labels` (batch, 100), filled up with 0, 0 and -1, and
+      `num_detections` (batch,).
+    - segmentation: `mask` (batch, height, width), the class of each pixel as
+      uint8; from `serve_bytes`, `mask_bytes` (batch,), a PNG file with the
+      mask of each image.
+
+    `serve_normalized` then gives the raw outputs of the network, and there
+    are no `features` and no `monte_carlo`.
+
     Trainable variables stay trainable, so a loaded SavedModel can be
     fine-tuned.
 
@@ -70,13 +84,14 @@ def export_saved_model(
             model's.
     """
     served = Served.of(model, card)
-    endpoints = _endpoints(served, monte_carlo_samples)
+    kind = any_size if served.task.any_size else _FIXED
+    endpoints = kind.endpoints(served, monte_carlo_samples)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{os.getpid()}"
     try:
         _write(served, endpoints, temporary)
-        _compare(served, temporary)
+        kind.compare(served, temporary)
         served.write_assets(temporary / "assets", recipe)
         path = out / str(_next_version(out))
         temporary.rename(path)
@@ -235,3 +250,10 @@ def _compare(served, path):
                     f"shape {expected.shape} with finite numbers. It was not "
                     "kept."
                 )
+
+
+class _FIXED:
+    """The endpoints of tasks whose images all have one size."""
+
+    endpoints = staticmethod(_endpoints)
+    compare = staticmethod(_compare)

@@ -55,10 +55,8 @@ class Served:
         return self.preprocessing.image_shape
 
     def answers(self, images):
-        """The Keras model's answers to pixels, as a NumPy array."""
-        return keras.ops.convert_to_numpy(
-            self.answering.predict_on_batch(images.astype("float32"))
-        )
+        """The Keras model's answers to pixels: NumPy arrays."""
+        return self.answering.predict_on_batch(images.astype("float32"))
 
     def random_images(self, count=3):
         """Fixed uint8 noise of shape (count, height, width, channels)."""
@@ -84,8 +82,20 @@ class Served:
 
 
 def check_same(kind, given, expected):
-    """Raise `DifferenceError` unless two arrays agree within `TOLERANCE`."""
-    difference = abs(np.asarray(given) - np.asarray(expected)).max()
+    """Raise `DifferenceError` unless answers agree within `TOLERANCE`.
+
+    Args:
+        kind: name of the export, for the message.
+        given, expected: arrays, or dicts of arrays with the same keys. Where
+            an expected value exceeds 1, the difference relative to it counts.
+    """
+    if isinstance(expected, dict):
+        for name, values in expected.items():
+            check_same(kind, given[name], values)
+        return
+    given, expected = np.asarray(given), np.asarray(expected)
+    difference = abs(given - expected) / np.maximum(abs(expected), 1)
+    difference = difference.max()
     if not difference <= TOLERANCE:
         raise DifferenceError(
             f"The output of the {kind} differs from the model's by "
@@ -121,10 +131,9 @@ def _check(model, card):
 
 
 def _check_outputs(model, card, task):
-    shapes = [tensor.shape for tensor in model.outputs]
-    if [len(shape) for shape in shapes] != [task.output_rank]:
+    width = task.output_width(model)
+    if width is None:
         raise ExportError(_not_built(model))
-    width = shapes[0][-1]
     if card.class_names and len(card.class_names) != width:
         raise ExportError(
             f"The card must have one class name for each of the {width} "

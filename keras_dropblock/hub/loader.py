@@ -152,7 +152,8 @@ def with_new_head(model, num_classes):
         metrics={},
     )
     result = card.build()
-    models.copy_weights(model, result, but=("logits",))
+    head = tasks.find(card.task).head_layers
+    models.copy_weights(model, result, but=head)
     return result
 
 

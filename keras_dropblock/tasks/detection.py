@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 
+import keras
 import numpy as np
 
 from keras_dropblock import keys
@@ -19,7 +20,7 @@ from keras_dropblock.data import images as image_reading
 from keras_dropblock.errors import DataError
 from keras_dropblock.tasks import backbones
 from keras_dropblock.tasks.metric import Metric
-from keras_dropblock.tasks.task import Task, outputs_of
+from keras_dropblock.tasks.task import Task, outputs_of, serving_inputs
 from keras_dropblock.tasks.vision import RetinaNet
 
 _SHOWN = 4  # images in the pictures of a run
@@ -66,6 +67,7 @@ class Detection(Task):
         "predictions.png": "The first test images, with their objects and "
         "with the detections of a score of 0.3 or more",
     }
+    head_layers: typing.ClassVar = ("classification_head",)
     labels: typing.ClassVar = "boxes"
     draws_epochs: typing.ClassVar = True
     any_size: typing.ClassVar = True
@@ -157,6 +159,63 @@ class Detection(Task):
                 }
             )
         return result
+
+    def serving_model(self, model, preprocessing):
+        """Model from pixels of the network's size to its raw outputs."""
+        images, x = serving_inputs(model, preprocessing)
+        return keras.Model(
+            images, model(x, training=False), name=f"{model.name}_served"
+        )
+
+    def output_width(self, model):
+        names = {"bbox_regression", "cls_logits"}
+        if {*getattr(model, "output_names", ())} != names:
+            return None
+        return model.num_classes
+
+    def graph_answers(self, model, heads, normalized, sizes, encoded):
+        import tensorflow as tf
+
+        found = model.decode_predictions(heads, normalized)
+        frame = tuple(normalized.shape[1:3])
+        content = tf.map_fn(
+            lambda size: framing.graph_content_size(size, frame), sizes
+        )
+        size = tf.cast(tf.tile(sizes, (1, 2)), tf.float32)[:, None]
+        scale = tf.cast(tf.tile(content, (1, 2)), tf.float32)[:, None] / size
+        valid = found["confidence"] > 0
+        boxes = tf.clip_by_value(found["boxes"] / scale, 0.0, size)
+        return {
+            "boxes": tf.where(valid[..., None], boxes, 0.0),
+            "scores": tf.where(valid, found["confidence"], 0.0),
+            "labels": tf.where(valid, found["labels"], -1),
+            "num_detections": found["num_detections"],
+        }
+
+    def answer_difference(self, given, expected, card):
+        count = int(given["num_detections"][0])
+        boxes, scores = given["boxes"][0, :count], given["scores"][0, :count]
+        names = np.array([*card.class_names, ""])
+        labels = names[given["labels"][0, :count]]
+        # Rounding may decide about the order of detections, and about the
+        # last ones.
+        missing = 0
+        for box, score, label in zip(
+            expected["boxes"],
+            expected["scores"],
+            expected["labels"],
+            strict=True,
+        ):
+            same = (labels == label) & (abs(scores - score) < 1e-3)
+            same &= abs(boxes - box).max(axis=1, initial=0) < 0.5
+            missing += not same.any()
+        allowed = 0.02 * len(expected["boxes"])
+        if missing > allowed or abs(count - len(expected["boxes"])) > allowed:
+            return (
+                f"{count} boxes, which lack {missing} of the "
+                f"{len(expected['boxes'])} expected ones"
+            )
+        return ""
 
     def lines(self, prediction, card):
         return [

@@ -61,11 +61,22 @@ def FCN(
     check_size(backbone)
     if level not in (2, 3, 4, 5):
         raise ValueError(f"`level` must be 2, 3, 4 or 5. Received: {level!r}.")
-    if num_classes < 2:
+    if num_classes == 1:
         raise ValueError(
             "`num_classes` must be 2 or more, the background included. "
             f"Received: num_classes={num_classes}."
         )
+    for argument, value, most in (
+        ("num_classes", num_classes, 10_000),
+        ("filters", filters, 4096),
+        ("convs", convs, 16),
+    ):
+        # A card that was downloaded may ask for more than fits into memory.
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(
+                f"`{argument}` must be an int from 1 to {most:,}. Received: "
+                f"{argument}={value!r}."
+            )
     maps = pyramid(backbone, range(level, 6))
     x = _merged(maps, level, filters)
     x = conv2d(filters, 3, padding="same", name="fpn_conv")(x)

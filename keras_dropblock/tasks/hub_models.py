@@ -7,9 +7,9 @@ this module by `tasks.vision`, whose error says how to install it.
 import keras
 import keras_hub
 
-from keras_dropblock.models import image_shape
+from keras_dropblock.models import features, image_shape
 from keras_dropblock.models.network import hub
-from keras_dropblock.tasks.fcn import check_size, pyramid
+from keras_dropblock.tasks.fcn import check_size
 
 _LEVELS = (2, 3, 4, 5)  # of the feature maps of ResNets
 
@@ -19,14 +19,20 @@ class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
     """A network of this package as KerasHub wants it: with named levels.
 
     Args:
-        network: a model of `ResNet`. Its layers are shared.
+        network: a `FeaturePyramid` of the strides 4, 8, 16 and 32, which has
+            no classifier. Its layers are shared.
     """
 
     def __init__(self, network, **kwargs):
-        maps = {f"P{n}": x for n, x in pyramid(network, _LEVELS).items()}
+        maps = {f"P{n}": network.output[f"stride{2**n}"] for n in _LEVELS}
         super().__init__(inputs=network.inputs, outputs=maps, **kwargs)
         self.network = network
         self.pyramid_outputs = maps
+
+    @classmethod
+    def of(cls, backbone):
+        """The levels of a model of `ResNet`, without its classifier."""
+        return cls(features(backbone, [2**n for n in _LEVELS]))
 
     def get_config(self):
         config = super().get_config()
@@ -39,7 +45,26 @@ class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
         return cls(**{**config, "network": network})
 
 
+def with_plain_methods(cls):
+    """Give a class that extends KerasHub's the methods of `keras.Model`.
+
+    KerasHub's turn the data into a data set of TensorFlow or Grain, to add
+    preprocessing to it. Here nothing is added, and a `PyDataset` is passed.
+    """
+    for name in (
+        "fit",
+        "evaluate",
+        "predict",
+        "train_on_batch",
+        "test_on_batch",
+        "predict_on_batch",
+    ):
+        setattr(cls, name, getattr(keras.Model, name))
+    return cls
+
+
 @keras.saving.register_keras_serializable("keras_dropblock")
+@with_plain_methods
 class DeepLabSegmenter(keras_hub.models.DeepLabV3ImageSegmenter):
     """KerasHub's segmenter, which keeps its card when it is saved."""
 
@@ -95,11 +120,12 @@ def DeepLab(
     """
     check_size(backbone)
     body = keras_hub.models.DeepLabV3Backbone(
-        PyramidBackbone(backbone),
+        PyramidBackbone.of(backbone),
         spatial_pyramid_pooling_key="P5",
         upsampling_size=8,
         dilation_rates=list(dilation_rates),
         low_level_feature_key="P2",
         image_shape=image_shape(backbone),
+        name="pyramid",
     )
-    return DeepLabSegmenter(body, num_classes, name=name)
+    return DeepLabSegmenter(body, num_classes, compile=False, name=name)

@@ -17,7 +17,11 @@ import keras_hub
 
 from keras_dropblock.models import image_shape
 from keras_dropblock.tasks.fcn import check_size
-from keras_dropblock.tasks.hub_models import PyramidBackbone, with_card
+from keras_dropblock.tasks.hub_models import (
+    PyramidBackbone,
+    with_card,
+    with_plain_methods,
+)
 
 _FORMAT = "yxyx"
 _CANDIDATES = 1000  # pairs of box and class that suppression looks at
@@ -115,6 +119,7 @@ class ClasswiseSuppression(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
+@with_plain_methods
 class Detector(keras_hub.models.RetinaNetObjectDetector):
     """KerasHub's detector with repaired losses, which keeps its card.
 
@@ -158,6 +163,14 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         super().compile(
             optimizer, box_loss, classification_loss, metrics, **kwargs
         )
+
+    def decode_predictions(self, predictions, data):
+        # With mixed precision, anchors are float32 and outputs are not.
+        predictions = {
+            name: keras.ops.cast(values, "float32")
+            for name, values in predictions.items()
+        }
+        return super().decode_predictions(predictions, data)
 
     def get_config(self):
         config = super().get_config()
@@ -213,12 +226,18 @@ def RetinaNet(
         et al. 2018, section 4.2; tensorflow/tpu, models/official/detection.
     """
     check_size(backbone)
+    if not 1 <= num_classes <= 10_000 or not 0 < prior < 1:
+        raise ValueError(
+            "`num_classes` must be from 1 to 10,000, and `prior` in (0, 1). "
+            f"Received: num_classes={num_classes}, prior={prior}."
+        )
     body = keras_hub.models.RetinaNetBackbone(
-        PyramidBackbone(backbone),
+        PyramidBackbone.of(backbone),
         min_level=min_level,
         max_level=max_level,
         use_p5=False,
         image_shape=image_shape(backbone),
+        name="pyramid",
     )
     model = Detector(
         body,
@@ -227,6 +246,7 @@ def RetinaNet(
         prediction_decoder=ClasswiseSuppression(
             score_threshold, iou_threshold, max_detections
         ),
+        compile=False,  # an optimizer would be loaded with the weights
         name=name,
     )
     for head in (model.box_head, model.classification_head):

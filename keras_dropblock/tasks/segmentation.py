@@ -21,7 +21,7 @@ from keras_dropblock.errors import DataError
 from keras_dropblock.tasks import backbones
 from keras_dropblock.tasks.fcn import FCN
 from keras_dropblock.tasks.metric import Metric
-from keras_dropblock.tasks.task import Task, outputs_of
+from keras_dropblock.tasks.task import Task, outputs_of, serving_inputs
 from keras_dropblock.tasks.vision import DeepLab
 
 _SHOWN = 4  # images in the pictures of a run
@@ -96,6 +96,7 @@ class Segmentation(Task):
         "predictions. Pixels without a label keep their color.",
     }
     output_rank: typing.ClassVar = 4
+    head_layers: typing.ClassVar = ("logits", "segmentation_output")
     labels: typing.ClassVar = "masks"
     draws_epochs: typing.ClassVar = True
     any_size: typing.ClassVar = True
@@ -206,6 +207,47 @@ class Segmentation(Task):
         )
         mask = keras.ops.convert_to_numpy(logits)[0].argmax(-1)
         return mask.astype("uint8")
+
+    def serving_model(self, model, preprocessing):
+        """Model from pixels of the network's size to logits."""
+        images, x = serving_inputs(model, preprocessing)
+        return keras.Model(
+            images, model(x, training=False), name=f"{model.name}_served"
+        )
+
+    def graph_answers(self, model, heads, normalized, sizes, encoded):
+        import tensorflow as tf
+
+        frame = tuple(normalized.shape[1:3])
+
+        def mask_of(inputs):
+            logits, size = inputs
+            content = framing.graph_content_size(size, frame)
+            logits = tf.image.resize(logits[: content[0], : content[1]], size)
+            mask = tf.cast(tf.argmax(logits, -1), tf.uint8)
+            return tf.io.encode_png(mask[..., None]) if encoded else mask
+
+        kind = (
+            tf.TensorSpec((), tf.string)
+            if encoded
+            else tf.TensorSpec((None, None), tf.uint8)
+        )
+        logits = tf.cast(heads, tf.float32)
+        masks = tf.map_fn(mask_of, (logits, sizes), fn_output_signature=kind)
+        # TensorFlow Serving sends outputs with this ending in base64.
+        return {"mask_bytes" if encoded else "mask": masks}
+
+    def answer_difference(self, given, expected, card):
+        if "mask" in given:
+            mask = given["mask"][0]
+        else:
+            tf = image_reading.tensorflow()
+            mask = tf.io.decode_png(given["mask_bytes"][0]).numpy()[..., 0]
+        if mask.shape != expected.shape:
+            return f"a mask of {mask.shape} instead of {expected.shape}"
+        # Rounding may decide between two classes.
+        wrong = (mask != expected).mean()
+        return f"{wrong:.1%} of the pixels" if wrong > 1e-3 else ""
 
     def lines(self, prediction, card):
         labels, counts = np.unique(prediction, return_counts=True)

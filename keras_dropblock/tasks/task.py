@@ -32,6 +32,8 @@ class Task:
             batch.
         labels: what the data must have for each image: `"classes"`, `"boxes"`
             or `"masks"`.
+        head_layers: names of the layers whose shape depends on the number of
+            classes.
         draws_epochs: whether `draw_epoch` draws anything.
         any_size: whether answers belong to places of an image of any size,
             so that exports take whole images and answer in their pixels.
@@ -42,6 +44,7 @@ class Task:
     pictures: typing.ClassVar[dict[str, str]] = {}
     output_rank: typing.ClassVar[int] = 2
     labels: typing.ClassVar[str] = "classes"
+    head_layers: typing.ClassVar[tuple[str, ...]] = ("logits",)
     draws_epochs: typing.ClassVar[bool] = False
     any_size: typing.ClassVar[bool] = False
 
@@ -178,6 +181,39 @@ class Task:
             model: a model that takes normalized images.
             preprocessing: `data.Preprocessing`. None: the result takes
                 normalized images too.
+        """
+        raise NotImplementedError
+
+    def output_width(self, model):
+        """Number of classes of a model, or None if its outputs do not fit."""
+        shapes = [tensor.shape for tensor in model.outputs]
+        if [len(shape) for shape in shapes] != [self.output_rank]:
+            return None
+        return shapes[0][-1]
+
+    def graph_answers(self, model, heads, normalized, sizes, encoded):
+        """Answers in a TensorFlow graph, for a task with `any_size`.
+
+        Args:
+            model: the network.
+            heads: its outputs for a batch.
+            normalized: the batch, (batch, height, width, channels).
+            sizes: int32 tensor (batch, 2), sizes of the images themselves.
+            encoded: whether sizes may differ, so that answers of the size of
+                an image must be encoded.
+
+        Returns:
+            Dict of tensors with one row for each image.
+        """
+        raise NotImplementedError
+
+    def answer_difference(self, given, expected, card):
+        """What is wrong with an exported answer, as text; `""` if nothing.
+
+        Args:
+            given: dict of arrays with one row, from `graph_answers`.
+            expected: result of `predict` for the image.
+            card: `hub.Card` of the model.
         """
         raise NotImplementedError
 
