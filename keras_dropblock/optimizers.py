@@ -23,6 +23,9 @@ class SGD(keras.optimizers.SGD):
             start with a velocity of 0, like the first step of a new
             optimizer. The Wide ResNet code creates a new optimizer at each
             drop of the learning rate: see `drop_steps`.
+        learning_rate_factors: dict from the name of a layer to the factor of
+            its learning rate, > 0, as in Torch's groups of parameters. Layers
+            that are not named have the factor 1.
 
     Reference:
         Sutskever et al. 2013, section 2, in the form of Torch's `optim.sgd`
@@ -36,13 +39,37 @@ class SGD(keras.optimizers.SGD):
         nesterov=False,
         *,
         reset_momentum_at=(),
+        learning_rate_factors=None,
         **arguments,
     ):
         super().__init__(learning_rate, momentum, nesterov, **arguments)
         self.reset_momentum_at = tuple(reset_momentum_at)
+        self.learning_rate_factors = dict(learning_rate_factors or {})
+
+    def build(self, variables):
+        super().build(variables)
+        self._factors = [self._factor(variable) for variable in variables]
+        unknown = self.learning_rate_factors.keys() - {
+            part for variable in variables for part in variable.path.split("/")
+        }
+        if unknown:
+            raise ValueError(
+                "`learning_rate_factors` must name layers that are trained. "
+                f"Received: {', '.join(sorted(unknown))}."
+            )
+
+    def _factor(self, variable):
+        parts = variable.path.split("/")
+        for name, factor in self.learning_rate_factors.items():
+            if name in parts:
+                return factor
+        return 1.0
 
     def update_step(self, gradient, variable, learning_rate):
         learning_rate = ops.cast(learning_rate, variable.dtype)
+        if self.learning_rate_factors:
+            place = self._get_variable_index(variable)
+            learning_rate *= self._factors[place]
         gradient = ops.cast(gradient, variable.dtype)
         step = gradient
         if self.momentum:
@@ -67,6 +94,7 @@ class SGD(keras.optimizers.SGD):
         return {
             **super().get_config(),
             "reset_momentum_at": list(self.reset_momentum_at),
+            "learning_rate_factors": self.learning_rate_factors,
         }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from brightness import Brightness
-from keras_dropblock import KeepProbScheduler, layers, tasks
+from keras_dropblock import KeepProbScheduler, layers, models, tasks
 from keras_dropblock.errors import DataError, RecipeError
 from keras_dropblock.training import plan, trainer
 from keras_dropblock.training.recipe import Recipe
@@ -267,6 +267,61 @@ def is_the_policy_of_the_network(world):
         assert model.get_layer("group2").compute_dtype == computed
         assert {v.dtype for v in model.trainable_variables} == {"float32"}
         assert model.output.dtype == "float32"
+
+
+# --- fine-tuning
+
+
+def initial(world):
+    """A trained network with seven classes, and the path of its weights."""
+    source = models.WRN(10, 1, num_classes=7, input_shape=(8, 8, 3))
+    rng = np.random.default_rng(3)
+    source.set_weights([rng.random(w.shape) for w in source.get_weights()])
+    path = str(world.folder / "source.weights.h5")
+    source.save_weights(path)
+    return source, path
+
+
+@case("initial_weights")
+def are_copied_to_all_layers_but_the_head(world):
+    source, path = initial(world)
+    model = world.prepare(initial_weights=path, keep_prob=0.9).model
+    assert model.output.shape == (None, CLASSES)
+    for layer in source.layers:
+        if layer.name != "logits":
+            here = model.get_layer(layer.name).weights
+            kept = [v for v in here if v.name != "keep_prob"]
+            for a, b in zip(layer.weights, kept, strict=True):
+                assert np.array_equal(to_numpy(a), to_numpy(b)), b.path
+
+
+@case("freeze")
+def keeps_weights_and_statistics_of_groups(world):
+    _, path = initial(world)
+    run = world.prepare(initial_weights=path, freeze=2)
+    before = {v.path: to_numpy(v).copy() for v in run.model.weights}
+    run.model.fit(*fed(run.train), verbose=0)
+    same = {
+        v.path.split("/")[0]
+        for v in run.model.weights
+        if np.array_equal(before[v.path], to_numpy(v))
+    }
+    assert same == {"stem", "group1_block1", "group2_block1"}
+    # Frozen norms use their moving statistics in training, too.
+    inner = keras.Model(run.model.input, run.model.get_layer("group2").output)
+    x = world.arrays["x_test"].astype("float32")
+    assert np.array_equal(to_numpy(inner(x, training=True)), inner(x))
+
+
+@case("head_learning_rate_factor")
+def scales_the_steps_of_the_head_alone(world):
+    model = world.prepare(head_learning_rate_factor=3.0, momentum=0.0).model
+    before = [to_numpy(v).copy() for v in model.trainable_variables]
+    gradients = [keras.ops.ones(v.shape) for v in model.trainable_variables]
+    model.optimizer.apply(gradients, model.trainable_variables)
+    for old, v in zip(before, model.trainable_variables, strict=True):
+        step = 0.3 if "logits" in v.path else 0.1
+        assert to_numpy(v) == pytest.approx(old - step, abs=1e-6), v.path
 
 
 # --- loss and optimizer

@@ -11,7 +11,8 @@ from keras_dropblock import keys, models
 from keras_dropblock.analysis import cam, confusion
 from keras_dropblock.analysis.scores import scores
 from keras_dropblock.data import images as image_reading
-from keras_dropblock.errors import DataError
+from keras_dropblock.errors import DataError, RecipeError
+from keras_dropblock.tasks import transfer
 from keras_dropblock.tasks.task import Metric, Task, serving_inputs
 
 # Digits are not flipped, because a mirrored digit is not a digit. SVHN is not
@@ -45,6 +46,10 @@ class Classification(Task):
         ">= 0 and finite",
         keys.is_not_negative,
     )
+
+    initial_weights: str | None = transfer.INITIAL_WEIGHTS
+    freeze: int = transfer.FREEZE
+    head_learning_rate_factor: float = transfer.HEAD_FACTOR
 
     metrics: typing.ClassVar = (
         Metric(
@@ -84,6 +89,14 @@ class Classification(Task):
         "crop_flip": {"pad": 4, "flip": True},
         "resized_crop_flip": {},
     }
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.freeze and self.initial_weights is None:
+            raise RecipeError(
+                "`freeze` needs `initial_weights`: new weights must be "
+                f"trained. Received: freeze={self.freeze}."
+            )
 
     def check_data(self, dataset):
         if dataset.class_names is not None:
@@ -126,6 +139,21 @@ class Classification(Task):
 
     def mixing(self):
         return {"mixup": self.mixup}
+
+    def initialize(self, model):
+        transfer.initialize(model, self.initial_weights, self.freeze)
+
+    def initial_preprocessing(self):
+        if self.initial_weights is None:
+            return None
+        source = transfer.source_of(self.initial_weights)
+        card = getattr(source, "card", None)
+        return card and card.preprocessing
+
+    def learning_rate_factors(self):
+        if self.head_learning_rate_factor == 1.0:
+            return {}
+        return {transfer.HEAD: self.head_learning_rate_factor}
 
     def loss(self):
         return keras.losses.CategoricalCrossentropy(

@@ -111,6 +111,16 @@ class Task:
     def initialize(self, model):
         """Change the new weights of a network before training."""
 
+    def initial_preprocessing(self):
+        """The `data.Preprocessing` of the weights that training starts from.
+
+        None: new weights, or weights without a card.
+        """
+
+    def learning_rate_factors(self):
+        """Dict from a layer's name to the factor of its learning rate."""
+        return {}
+
     def outputs(self, dataset):
         """Number of outputs of the network."""
         return len(self.class_names(dataset))

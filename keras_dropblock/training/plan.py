@@ -155,10 +155,19 @@ def settled(recipe):
         recipe.learning_rate_schedule == "cosine"
     ):
         changes["learning_rate_drops"] = ()
-    mean, std = data.published_statistics(recipe.dataset) or (None, None)
-    changes["mean"] = recipe.mean or mean
-    changes["std"] = recipe.std or std
+    if recipe.mean is None or recipe.std is None:
+        mean, std = _statistics(recipe)
+        changes["mean"] = recipe.mean or mean
+        changes["std"] = recipe.std or std
     return dataclasses.replace(recipe, **changes)
+
+
+def _statistics(recipe):
+    """Published mean and std: of the initial weights, or of the data set."""
+    preprocessing = recipe.task.initial_preprocessing()
+    if preprocessing is not None:
+        return tuple(preprocessing.mean), tuple(preprocessing.std)
+    return data.published_statistics(recipe.dataset) or (None, None)
 
 
 def has_validation(recipe):
@@ -318,6 +327,7 @@ def compile_model(model, recipe, steps_per_epoch):
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
         reset_momentum_at=drops if recipe.reset_momentum else (),
+        learning_rate_factors=recipe.task.learning_rate_factors(),
     )
     backend = keras.backend.backend()
     recipe.task.compile(

@@ -1,0 +1,62 @@
+"""Train two recipes with several seeds, and print the paired difference.
+
+    python training/finetuning.py --initial_weights=build/cifar100_resnet20.pth
+
+Without flags of its own it compares fine-tuning with training from new
+weights, on 1,000 images of CIFAR-10: see docs/finetuning.md. Run it again to
+continue after an interruption.
+"""
+
+import pathlib
+import statistics
+import sys
+
+from absl import app, flags
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import keras_dropblock as kdb  # noqa: E402
+
+RECIPES = ROOT / "training" / "recipes"
+SCRATCH = "cifarresnet_20_b_cifar10_1000_images"
+FINETUNED = f"{SCRATCH}_finetuned"
+INITIAL_WEIGHTS = flags.DEFINE_string(
+    "initial_weights", None, "weights, instead of those in the recipe"
+)
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the runs")
+OUT = flags.DEFINE_string("out", "runs/finetuning", "folder of the runs")
+
+
+def scores(name, changes):
+    """Test accuracies in percent of the runs of a recipe, one per seed."""
+    recipe = kdb.Recipe.from_toml(RECIPES / f"{name}.toml").override(changes)
+    found = []
+    for seed in SEEDS.value:
+        workdir = pathlib.Path(OUT.value, f"{name}_seed{seed}")
+        result = kdb.fit(recipe.override([f"seed={seed}"]), workdir)
+        found.append(100 * result["accuracy"])
+    return found
+
+
+def line(name, values):
+    each = ", ".join(f"{value:.2f}" for value in values)
+    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+    mean = statistics.fmean(values)
+    return f"{name}: {mean:.2f} ± {spread:.2f} (n = {len(values)}: {each})"
+
+
+def main(_):
+    changes = []
+    if INITIAL_WEIGHTS.value:
+        changes = [f"initial_weights={INITIAL_WEIGHTS.value}"]
+    scratch = scores(SCRATCH, [])
+    finetuned = scores(FINETUNED, changes)
+    difference = [b - a for a, b in zip(scratch, finetuned, strict=True)]
+    print(line("new weights, test accuracy in %", scratch))
+    print(line("fine-tuned, test accuracy in %", finetuned))
+    print(line("paired difference in points", difference))
+
+
+if __name__ == "__main__":
+    app.run(main)
