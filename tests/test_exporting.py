@@ -12,6 +12,7 @@ from absl.testing import flagsaver
 from keras_dropblock import data, exports, hub, models
 from keras_dropblock.cli import export as command
 from keras_dropblock.layers import dropping_as_trained
+from keras_dropblock.training import plan
 from keras_dropblock.training.recipe import Recipe
 from small_runs import MEAN, STD, card, write_untrained
 
@@ -132,6 +133,19 @@ def test_a_file_is_cropped_as_the_recipe_says(model, photos, tmp_path):
     loaded = tf.saved_model.load(str(path))
     out = of_files(loaded, [tf.io.encode_png(framed)])
     assert np.allclose(out, probabilities(model, photos[:1]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "augmentation, fraction", [("resized_crop_flip", 0.875), ("none", 1.0)]
+)
+def test_the_card_of_a_recipe_has_its_crop(augmentation, fraction):
+    recipe = Recipe(
+        model="WRN-10-1", augmentation=augmentation, mean=MEAN, std=STD
+    )
+    images, labels = np.zeros((2, 28, 28, 3), "uint8"), np.arange(2)
+    dataset = data.ArrayDataset({"train": (images, labels)}, ("a", "b"))
+    card = plan.card_of(recipe, dataset, "tested")
+    assert card.preprocessing.crop_fraction == fraction
 
 
 def test_the_command_crops_files_as_the_recipe_says(
