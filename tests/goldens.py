@@ -7,7 +7,13 @@ test_resnet.py.
 
 import functools
 
-from keras_dropblock.models import WRN, CifarResNet, PreActResNet, ResNet
+from keras_dropblock.models import (
+    WRN,
+    CifarResNet,
+    HighwayNet,
+    PreActResNet,
+    ResNet,
+)
 
 EVERY = {"dropout": 0.1, "spatial_dropout": 0.1, "survival_prob": 0.9}
 ALL = {"keep_prob": 0.8, "block_size": 3, "dropblock_groups": (1, 2, 3)}
@@ -126,6 +132,11 @@ GOLDENS = {
         *_golden(CifarResNet, 8, shape=(12, 20, 1)),
         75_002,
         12,
+    ),
+    "HighwayNet-7-1": (
+        *_golden(HighwayNet, 7, shape=(12, 20, 3), survival_prob=0.9, **ALL),
+        121_226,
+        13,
     ),
 }
 DEFAULT_SUITE = list(GOLDENS)[:5]

@@ -4,6 +4,7 @@ from keras_dropblock.analysis.blocks import score_without_blocks
 from keras_dropblock.analysis.calibration import fit_temperature, reliability
 from keras_dropblock.analysis.cam import class_activation_maps
 from keras_dropblock.analysis.corruptions import corrupt
+from keras_dropblock.analysis.gates import measure_gates
 from keras_dropblock.analysis.gradcam import grad_cam
 from keras_dropblock.analysis.interception import read_feature_maps
 from keras_dropblock.analysis.occlusion import (
@@ -31,6 +32,7 @@ __all__ = [
     "corrupt",
     "fit_temperature",
     "grad_cam",
+    "measure_gates",
     "measure_redundancy",
     "measure_spread",
     "monte_carlo",

@@ -34,8 +34,9 @@ def _with_kernels(model):
         for conv in getattr(layer, "convs", ()):
             yield conv, shape
             shape = conv.compute_output_shape(shape)
-        if getattr(layer, "shortcut", None) is not None:
-            yield layer.shortcut, layer.input.shape
+        for name in ("shortcut", "gate"):  # they read the block's input
+            if getattr(layer, name, None) is not None:
+                yield getattr(layer, name), layer.input.shape
 
 
 def parameters(model):

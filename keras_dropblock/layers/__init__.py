@@ -10,6 +10,7 @@ from keras_dropblock.layers.dropout import (
     SpatialDropout2D,
     StochasticDepth,
 )
+from keras_dropblock.layers.highway import HighwayBlock
 from keras_dropblock.layers.inference import (
     branches_removed,
     dropblock_at_inference,
@@ -27,6 +28,7 @@ __all__ = [
     "DropBlock2D",
     "DropBlock3D",
     "Dropout",
+    "HighwayBlock",
     "PostActivationBlock",
     "PreActivationBlock",
     "SpatialDropout2D",

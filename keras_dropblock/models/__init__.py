@@ -3,6 +3,7 @@
 from keras_dropblock.models import notation, torch_weights
 from keras_dropblock.models.features import FeaturePyramid, features
 from keras_dropblock.models.groups import in_data_format
+from keras_dropblock.models.highway import HighwayNet
 from keras_dropblock.models.insertion import insert_dropblock, insert_layer
 from keras_dropblock.models.network import (
     Network,
@@ -21,6 +22,7 @@ __all__ = [
     "WRN",
     "CifarResNet",
     "FeaturePyramid",
+    "HighwayNet",
     "Network",
     "PreActResNet",
     "ResNet",

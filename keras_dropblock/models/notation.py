@@ -4,8 +4,14 @@ import re
 
 from keras_dropblock.keys import shown
 from keras_dropblock.layers.residual import check_dropout_has_a_place
-from keras_dropblock.models import preact_resnet, resnet, wide_resnet
+from keras_dropblock.models import (
+    highway,
+    preact_resnet,
+    resnet,
+    wide_resnet,
+)
 from keras_dropblock.models.groups import drop_rates
+from keras_dropblock.models.highway import HighwayNet
 from keras_dropblock.models.preact_resnet import PreActResNet
 from keras_dropblock.models.resnet import CifarResNet, ResNet
 from keras_dropblock.models.wide_resnet import WRN
@@ -26,6 +32,7 @@ def from_notation(notation, **arguments):
       here, because `WRN-18-1.5` would look like a network for CIFAR.
     - `PreActResNet-164`, `CifarResNet-110`: thin and deep, for small images.
       `CifarResNet-110-B` has projection shortcuts (option B).
+    - `HighwayNet-19-2`: depth and width of a highway network.
 
     Args:
         notation: the name.
@@ -69,9 +76,9 @@ def parse(notation):
             }
     raise ValueError(
         "`notation` must read like WRN-28-10, WRN-40-2-B(3,1,3), "
-        "WRN-50-2-bottleneck, ResNet-50, ResNet-18-1.5, PreActResNet-164 or "
-        "CifarResNet-110, with numbers of 1 to 6 digits. Received: "
-        f"notation={shown(notation)}."
+        "WRN-50-2-bottleneck, ResNet-50, ResNet-18-1.5, PreActResNet-164, "
+        "CifarResNet-110 or HighwayNet-19-2, with numbers of 1 to 6 digits. "
+        f"Received: notation={shown(notation)}."
     )
 
 
@@ -93,6 +100,9 @@ def check(notation, *, dropblock_groups=None, dropout=0.0, spatial_dropout=0.0):
         blocks, _ = resnet.layout(**arguments)
     elif builder == "PreActResNet":
         blocks, _ = preact_resnet.layout(**arguments)
+    elif builder == "HighwayNet":
+        blocks = highway.layout(**arguments)
+        highway.check_dropout(dropout, spatial_dropout)
     else:
         blocks = resnet.cifar_layout(**arguments)
     drop_rates(1.0, dropblock_groups, len(blocks))
@@ -129,6 +139,7 @@ BUILDERS = {
     "ResNet": ResNet,
     "PreActResNet": PreActResNet,
     "CifarResNet": CifarResNet,
+    "HighwayNet": HighwayNet,
 }
 _DEPTH = {"depth": int}
 _PATTERNS = {
@@ -143,6 +154,10 @@ _PATTERNS = {
     rf"ResNet-{_WHOLE}(?:-{_NUMBER})?": (
         "ResNet",
         {"depth": int, "width": float},
+    ),
+    rf"HighwayNet-{_WHOLE}-{_WHOLE}": (
+        "HighwayNet",
+        {"depth": int, "width": int},
     ),
     rf"PreActResNet-{_WHOLE}": ("PreActResNet", _DEPTH),
     rf"CifarResNet-{_WHOLE}(?:-(B))?": (
