@@ -94,6 +94,24 @@ def test_streamed_images_are_those_of_the_files(tmp_path):
     assert orders[0] == orders[2] != orders[1]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_streamed_file_that_is_broken_is_named(tmp_path, training):
+    write(tmp_path, 4)
+    broken = tmp_path / "red" / "01.jpg"
+    broken.write_bytes(broken.read_bytes()[:40])
+    dataset = data.load(
+        f"folder:{tmp_path}", image_size=8, streamed=True, test_split=0.25
+    )
+    preprocessing = data.Preprocessing((8, 8), (0,) * 3, (1,) * 3)
+    (split,) = (s for s in dataset.splits if broken in dataset.files[s][0])
+    batches = dataset.batches(
+        split, 1, preprocessing, np.asarray, training=training
+    )
+    with pytest.raises(DataError, match="red.01.jpg cannot be decoded"):
+        for i in range(len(batches)):
+            batches.read(i)
+
+
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(DataError, match="PATH is an existing folder"):
         data.load(f"folder:{tmp_path / 'nowhere'}")

@@ -246,6 +246,10 @@ class FolderPhotographs(Photographs):
     def labels(self, split):
         return self.files[split][1]
 
+    def check_files(self, split):
+        for path in self.files[split][0]:
+            _decoded(path)
+
     def encoded(self, split, seed):
         tf = tensorflow()
         paths, labels = self.files[split]

@@ -13,6 +13,7 @@ from keras_dropblock.data.images import (
     tensorflow,
 )
 from keras_dropblock.data.preprocessing import IMAGENET
+from keras_dropblock.errors import DataError
 
 # Size of the shuffle buffer in training: encoded images, about 1 GB for
 # ImageNet.
@@ -60,6 +61,12 @@ class Photographs(Dataset):
             Dataset of (encoded image, label), both scalar tensors.
         """
         raise NotImplementedError
+
+    def check_files(self, split):
+        """Raise `DataError` for the first file that cannot be decoded.
+
+        Called after a batch could not be read, to name the file.
+        """
 
 
 class TFDSPhotographs(Photographs):
@@ -130,7 +137,14 @@ class PhotographBatches(Batches):
         if self._next != (self.epoch, index):
             self._iterator = iter(self._dataset(index).as_numpy_iterator())
         self._next = (self.epoch, index + 1)
-        return next(self._iterator)
+        try:
+            return next(self._iterator)
+        except (tensorflow().errors.OpError, OSError) as error:
+            self._photographs.check_files(self._split)
+            raise DataError(
+                f"An image of split {self._split} cannot be read: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
 
     @functools.cached_property
     def labels(self):
