@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_dropblock import data
+from keras_dropblock import data, load, predict
+from keras_dropblock.errors import WeightsError
 from keras_dropblock.models import CifarResNet
 
 pytest.importorskip("torch")
@@ -62,3 +63,15 @@ def test_the_published_accuracy_is_found_on_all_test_images(
     logits = model.predict(normalize(images), batch_size=500, verbose=0)
     assert len(labels) == 10_000
     assert np.sum(logits.argmax(1) == labels) == right
+
+
+def test_the_network_is_found_from_the_file_alone():
+    path = published("cifar100_resnet20")
+    model = load(path)
+    assert model.name == "cifar_resnet_20_b"
+    assert model.output.shape == (None, 100)
+    assert model.card is None  # a file says nothing about its preprocessing
+    with pytest.raises(WeightsError, match="has no card"):
+        predict(model, [np.zeros((32, 32, 3), "uint8")])
+    with pytest.raises(WeightsError, match="unexpected: layer2.0.downsample"):
+        CifarResNet(20, num_classes=100, weights=path)

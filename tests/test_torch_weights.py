@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import models
+from keras_dropblock import load, models
+from keras_dropblock.errors import WeightsError
 from keras_dropblock.models import torch_weights
 
 torch = pytest.importorskip("torch")
@@ -179,6 +180,28 @@ def test_a_wide_resnet_gives_the_logits_of_the_original_release(tmp_path):
     torch_weights.load(model, tmp_path / "model.pt")
     x = torch.randn(3, 3, 32, 32)
     assert_parity(model, torch_wrn(tensors, x, blocks=2), x)
+
+
+def test_a_file_is_loaded_without_naming_its_network(tmp_path):
+    tensors = wrn_tensors(blocks=1, width=2, classes=7)
+    torch.save(tensors, tmp_path / "model.pth")
+    model = load(tmp_path / "model.pth")
+    assert model.name == "wrn_10_2" and model.output.shape == (None, 7)
+    named = models.WRN(10, 2, num_classes=7, weights=tmp_path / "model.pth")
+    for a, b in zip(model.weights, named.weights, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_a_file_of_an_unknown_or_unbelievable_network_is_refused(tmp_path):
+    torch.save({"embed.weight": torch.ones(3)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="ResNet with torch.*embed.weight"):
+        load(tmp_path / "a.pth")
+    # The file declares a head of 8 terabytes. All its values are the same.
+    tensors = wrn_tensors(blocks=1, width=1, classes=10)
+    tensors["fc.weight"] = torch.ones(1).expand(2**35, 64)
+    torch.save(tensors, tmp_path / "b.pth")
+    with pytest.raises(WeightsError, match="at least 4,398,.* bytes for the"):
+        load(tmp_path / "b.pth")
 
 
 def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path):

@@ -15,7 +15,10 @@ def main(path):
     missing = [x for x in needed if f"keras_dropblock/{x}.py" not in names]
     registry = "keras_dropblock/hub/published.json"
     template = "keras_dropblock/report/page.html"
-    missing += [name for name in (registry, template) if name not in names]
+    classes = "keras_dropblock/hub/imagenet_classes.txt"
+    missing += [
+        name for name in (registry, template, classes) if name not in names
+    ]
     if missing or f"{info}/entry_points.txt" not in names:
         sys.exit(f"{path} lacks {missing or 'entry_points.txt'}")
     # Besides code, the wheel has only published weights, at most 2 MB.

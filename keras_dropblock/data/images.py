@@ -13,6 +13,9 @@ from keras_dropblock.data import headers
 # photograph, and its width divided by its height.
 AREA = (0.08, 1.0)
 ASPECT_RATIO = (3 / 4, 4 / 3)
+# Decoding of JPEG files as in Pillow, torchvision and OpenCV. With
+# TensorFlow's default, gray levels differ by up to 5.
+DCT_METHOD = "INTEGER_ACCURATE"
 
 
 def tensorflow():
@@ -32,17 +35,31 @@ def decode(encoded, channels=3):
 
     Args:
         encoded: scalar string tensor, a JPEG, PNG, GIF or BMP file.
-        channels: 3, or 1 for the gray levels of a JPEG or PNG file.
+        channels: 3, or 1 for the gray levels of a JPEG or PNG file, or 4 for
+            a PNG file with transparency.
 
     Returns:
-        uint8 tensor (height, width, channels). Gray levels and CMYK become
-        RGB. Transparency is ignored. Only the first frame of a GIF is used.
+        uint8 tensor (height, width, channels). The pixels of a JPEG file are
+        those of Pillow and torchvision. Gray levels and CMYK become RGB.
+        Transparency is ignored. Only the first frame of a GIF is used.
     """
     import tensorflow as tf
 
-    return tf.io.decode_image(
-        encoded, channels=channels, expand_animations=False
-    )
+    def of_any():
+        return tf.io.decode_image(
+            encoded, channels=channels, expand_animations=False
+        )
+
+    def of_jpeg():
+        return tf.io.decode_jpeg(
+            encoded, channels=channels, dct_method=DCT_METHOD
+        )
+
+    if channels == 4:  # not possible for a JPEG file: an error
+        return of_any()
+    image = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_any)
+    image.set_shape((None, None, channels))
+    return image
 
 
 def fit_to_size(image, size, crop_fraction=1.0, interpolation="bilinear"):
@@ -134,7 +151,10 @@ def _random_part(encoded, seed):
         shape = tf.image.extract_jpeg_shape(encoded)
         (top, left, _), (height, width, _) = map(tf.unstack, window(shape))
         return tf.image.decode_and_crop_jpeg(
-            encoded, tf.stack([top, left, height, width]), channels=3
+            encoded,
+            tf.stack([top, left, height, width]),
+            channels=3,
+            dct_method=DCT_METHOD,
         )
 
     def of_others():

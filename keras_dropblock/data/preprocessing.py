@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_dropblock.data.framing import frame_image
 from keras_dropblock.data.images import fit_to_size
+from keras_dropblock.data.resizing import RESIZE_FIRST, resize_and_crop
 from keras_dropblock.errors import DataError
 
 # Published constants, in gray levels of 0 to 255. The Wide ResNet code uses
@@ -23,7 +24,7 @@ PUBLISHED = {
     "svhn_cropped": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
 INTERPOLATIONS = ("bilinear", "bicubic")
-FRAMINGS = ("crop", "pad")
+FRAMINGS = ("crop", "pad", *RESIZE_FIRST)
 
 
 def published_statistics(dataset):
@@ -48,10 +49,8 @@ class Preprocessing:
     """Crop, resize and normalization of an image for a network.
 
     The image is cropped to the center and resized to `image_size` with
-    antialiasing: see `images.fit_to_size`. With `framing="pad"`, the whole
-    image is scaled into `image_size`, and the rest is filled with the mean:
-    see `framing.frame_image`. Then the pixels are normalized: `(pixel - mean)
-    / std`.
+    antialiasing, as `framing` says. Then the pixels are normalized:
+    `(pixel - mean) / std`.
 
     Args:
         image_size: (height, width) in pixels.
@@ -61,7 +60,14 @@ class Preprocessing:
             (0, 1]. The usual test crop of ImageNet, 224 of 256 pixels, is
             0.875.
         interpolation: `"bilinear"` or `"bicubic"`.
-        framing: `"crop"` or `"pad"`.
+        framing: how an image of another size is brought to `image_size`:
+
+            - `"crop"`: cropped, then resized (see `images.fit_to_size`).
+            - `"pad"`: the whole image is scaled into `image_size`, and the
+              rest is filled with the mean (see `framing.frame_image`).
+            - `"resize_crop"`, `"squash_crop"` or `"border_crop"`: resized,
+              then cropped, with the pixels of Pillow, as timm and torchvision
+              do (see `resizing.resize_and_crop`).
 
     Raises:
         DataError: for an argument out of its range.
@@ -112,6 +118,15 @@ class Preprocessing:
         if self.framing == "pad":
             return frame_image(
                 image, self.image_size, self.fill, self.interpolation
+            )
+        if self.framing in RESIZE_FIRST:
+            return resize_and_crop(
+                image,
+                self.image_size,
+                self.crop_fraction,
+                self.framing,
+                self.interpolation,
+                self.fill,
             )
         return fit_to_size(
             image, self.image_size, self.crop_fraction, self.interpolation

@@ -1,6 +1,6 @@
 """Decode untrusted image files in a TensorFlow graph, each independently."""
 
-from keras_dropblock.data import headers
+from keras_dropblock.data import headers, images
 from keras_dropblock.data.headers import OK, UNREADABLE
 
 _AT_ONCE = 2  # files decoded in parallel; limits the memory of a batch
@@ -39,9 +39,7 @@ def decode_with_sizes(files, preprocessing):
     black, no_size = tf.zeros(shape, tf.uint8), tf.ones(2, tf.int32)
 
     def decode(file):
-        pixels = tf.io.decode_image(
-            file, channels=channels, expand_animations=False
-        )
+        pixels = images.decode(file, channels)
         pixels.set_shape((None, None, channels))
         return preprocessing.fit(pixels), tf.shape(pixels)[:2]
 
@@ -56,7 +54,7 @@ def decode_with_sizes(files, preprocessing):
     # A graph cannot catch errors, but a `tf.data.Dataset` can skip elements
     # that raise one. The extra last element keeps the data set non-empty.
     count = tf.size(files, tf.int64)
-    rows, status, images, sizes = (
+    rows, status, decoded, sizes = (
         tf.data.Dataset.from_tensor_slices(files)
         .enumerate()
         .map(judge, num_parallel_calls=_AT_ONCE)
@@ -70,7 +68,7 @@ def decode_with_sizes(files, preprocessing):
     return (
         tf.scatter_nd(
             rows[:, None],
-            images,
+            decoded,
             tf.concat([[count + 1], tf.shape(black, tf.int64)], 0),
         )[:-1],
         tf.tensor_scatter_nd_update(statuses, rows[:, None], status)[:-1],

@@ -27,7 +27,9 @@ class Card:
             the task adds a head to that network, `head` has its arguments.
         task: name of the task, as in a recipe.
         dataset: name of the data set the model was trained on.
-        license: SPDX identifier of the weights' license.
+        license: SPDX identifier of the weights' license, or `"unknown"`.
+        origin: address of the weights that others published and from which
+            this model started, such as `hf://owner/name@commit`; else `""`.
         default: whether `weights=DATASET` selects these weights for this
             network and data set.
         metrics: the measurements: `n`, the number of runs, and `scores`, a
@@ -45,6 +47,7 @@ class Card:
     task: str = "classification"
     dataset: str = ""
     license: str = LICENSE
+    origin: str = ""
     default: bool = False
     metrics: dict = dataclasses.field(default_factory=dict)
 

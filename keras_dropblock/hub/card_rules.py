@@ -8,6 +8,15 @@ from keras_dropblock.errors import RecipeError, WeightsError
 from keras_dropblock.keys import is_writable, shown
 
 _REQUIRED = ("name", "preprocessing", "class_names")
+_TEXTS = (
+    "name",
+    "network",
+    "builder",
+    "task",
+    "dataset",
+    "license",
+    "origin",
+)
 _PIXELS = 2**25  # the same limit as for decoded image files
 
 
@@ -40,7 +49,7 @@ def check(content, known, source):
 
 def _rules(content):
     """Yield (key, value, rule as text, rule as function) for each key."""
-    for key in ("name", "network", "builder", "task", "dataset", "license"):
+    for key in _TEXTS:
         if key in content:
             yield key, content[key], "a text", _is_text
     builders = f"one of {', '.join(models.BUILDERS)}"

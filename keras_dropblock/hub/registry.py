@@ -68,7 +68,8 @@ def unknown(source):
     known = cards()
     hint = f" Did you mean {keys.nearest(source, known)!r}?" if known else ""
     return WeightsError(
-        "The model must be a folder, a .keras file, a URL, or a published "
+        "The model must be a folder, a .keras file, a file of Torch weights, a "
+        "URL, an address hf://owner/name, or a published "
         f"model: {', '.join(known) or 'there are none'}. Received: "
         f"{source!r}.{hint}"
     )

@@ -17,7 +17,7 @@ PACKAGED = pathlib.Path(__file__).with_name("published")
 # Suffixes of the files from which Keras can load weights.
 _SUFFIXES = (".weights.h5", ".weights.json", ".keras", ".h5", ".hdf5")
 # Suffixes of Torch's files. They hold no code: see `models.torch_weights`.
-_TORCH = (".safetensors", ".pth", ".pt")
+_TORCH = (".safetensors", ".pth", ".pt", ".bin")
 _SECONDS = 30  # timeout for a server that sends nothing
 _CHUNK = 1 << 16  # bytes
 # Temporary names differ between processes, but not between threads.

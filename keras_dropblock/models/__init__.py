@@ -1,6 +1,6 @@
 """Builders of functional Keras models, which return logits."""
 
-from keras_dropblock.models import notation, torch_weights
+from keras_dropblock.models import notation, torch_networks, torch_weights
 from keras_dropblock.models.features import FeaturePyramid, features
 from keras_dropblock.models.groups import in_data_format
 from keras_dropblock.models.highway import HighwayNet
@@ -36,5 +36,6 @@ __all__ = [
     "insert_layer",
     "last_stages",
     "notation",
+    "torch_networks",
     "torch_weights",
 ]

@@ -1,6 +1,7 @@
 """Loading of Torch weights into the networks of this package."""
 
 import contextlib
+import importlib
 import pathlib
 
 import numpy as np
@@ -37,8 +38,11 @@ def load(model, path):
         torchvision/models/resnet.py; szagoruyko/wide-residual-networks,
         pytorch/resnet.py.
     """
-    path = pathlib.Path(path)
-    tensors = _read(path)
+    assign(model, read(path), path)
+
+
+def assign(model, tensors, path):
+    """Load the tensors of `read` into a network: see `load`."""
     places = _places(model)
     wrong = _differences(tensors, places)
     if wrong:
@@ -66,20 +70,21 @@ def _reading(path):
         ) from error
 
 
-def _read(path):
+def read(path):
     """Read the tensors of a file: a dict from name to NumPy or Torch tensor.
 
     The tensors are not converted here, because a file may declare a shape
     that does not fit into memory.
+
+    Raises:
+        WeightsError, ImportError: see `load`.
     """
+    path = pathlib.Path(path)
     with _reading(path):
         if path.suffix == ".safetensors":
-            import safetensors.numpy
-
-            tensors = safetensors.numpy.load_file(path)
+            tensors = _package("safetensors.numpy", path).load_file(path)
         else:
-            import torch
-
+            torch = _package("torch", path)
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "params"):  # keys of training checkpoints
         if isinstance(tensors, dict):
@@ -99,6 +104,16 @@ def _read(path):
         for name, tensor in tensors.items()
         if not name.endswith("num_batches_tracked")
     }
+
+
+def _package(module, path):
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise ImportError(
+            f"{path.name} is read with {package}. Run: pip install {package}"
+        ) from error
 
 
 def _places(model):
