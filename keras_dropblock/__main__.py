@@ -4,6 +4,7 @@ import importlib
 import sys
 
 COMMANDS = (
+    "analyze",
     "evaluate",
     "export",
     "list",

@@ -1,6 +1,8 @@
 """Atomic writing of files: a reader never sees an incomplete file."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import pathlib
@@ -104,6 +106,21 @@ def _refuse(constant):
 def write_json(path, content):
     """Write a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_csv(path, rows):
+    """Write a CSV file atomically.
+
+    Args:
+        path: file to write.
+        rows: list of dicts with the same keys, at least one. The keys of the
+            first one are the heading.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_figure(path, figure):

@@ -137,6 +137,31 @@ def test_networks_of_keras_applications(name):
     assert np.allclose(6 * maps, cam, atol=1e-4 * abs(cam).max())
 
 
+def test_a_classifier_of_keras_hub():
+    keras_hub = pytest.importorskip("keras_hub")
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 64],
+        stackwise_num_blocks=[1, 1],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        use_pre_activation=True,
+        image_shape=(64, 96, 3),
+    )
+    model = keras_hub.models.ResNetImageClassifier(
+        backbone=backbone, num_classes=3, activation="softmax"
+    )
+    images = np.random.default_rng(0).normal(size=(2, 64, 96, 3))
+    maps = grad_cam(model, images, [0, 2], relu=False)
+    features = keras.ops.convert_to_numpy(backbone(images, training=False))
+    kernel = keras.ops.convert_to_numpy(model.output_dense.kernel)[:, [0, 2]]
+    cam = np.einsum("nhwc,cn->nhw", features, kernel)
+    assert maps.shape == cam.shape
+    positions = maps[0].size
+    assert np.allclose(positions * maps, cam, atol=1e-4 * abs(cam).max())
+
+
 def test_what_cannot_be_explained_is_refused(network):
     with pytest.raises(ValueError, match="`layer` must name exactly one"):
         grad_cam(network, IMAGES, layer="no_such_layer")

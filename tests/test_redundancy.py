@@ -37,6 +37,9 @@ def test_independent_units_cannot_be_predicted():
     dropped = draw_dropped(NOISE.shape, 0.8, 1, seed=1)
     # 1,500 tested units per channel and 25 coefficients that fit noise.
     assert redundancy(NOISE, dropped) == pytest.approx(0, abs=0.1)
+    # With 8 images, they fit a third of the 77 units in the first half. This
+    # says nothing about the second half.
+    assert redundancy(NOISE[:8], dropped[:8]) < 0.05
 
 
 def test_units_that_their_neighbors_determine_are_predicted():
@@ -78,8 +81,7 @@ def test_what_cannot_be_measured_is_refused():
         redundancy(NOISE, dropped, window=4)
     with pytest.raises(ValueError, match="must have the same shape"):
         redundancy(NOISE, dropped[:1])
-    with pytest.raises(ValueError, match="25 coefficients, and 0 dropped"):
-        redundancy(NOISE, dropped)
+    assert np.isnan(redundancy(NOISE, dropped))  # nothing is dropped
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="`layers` must name the layers"):
         measure_redundancy(flat, np.ones((2, 4)))

@@ -139,6 +139,11 @@ def test_the_reliability_diagram_adds_up_to_the_ece():
                 assert np.isnan(row["accuracy"])
 
 
+def test_an_interval_contains_its_upper_end():
+    found = calibration.bin_of(np.array([0.0, 0.2, 0.21, 0.6, 1.0]), 5)
+    assert found.tolist() == [0, 0, 1, 2, 4]
+
+
 def test_the_temperature_of_sharpened_logits_is_found():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 3))

@@ -10,6 +10,8 @@ import pytest
 
 from keras_dropblock.runs import versions
 
+VERSIONS = "keras_dropblock/runs/versions.py"
+
 
 def git(folder, *arguments):
     identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -33,8 +35,9 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     root = tmp_path / "checkout"
     (root / "keras_dropblock" / "data").mkdir(parents=True)
+    (root / "keras_dropblock" / "runs").mkdir()
     (root / "benchmarks").mkdir()
-    shutil.copy(versions.__file__, root / "keras_dropblock" / "versions.py")
+    shutil.copy(versions.__file__, root / VERSIONS)
     for name in (
         "keras_dropblock/__init__.py",
         "keras_dropblock/data/images.py",
@@ -51,7 +54,7 @@ def checkout(tmp_path, monkeypatch):
 
 def commit_of(root, *files):
     """The commit that the package in a checkout reports."""
-    path = root / "keras_dropblock" / "versions.py"
+    path = root / VERSIONS
     spec = importlib.util.spec_from_file_location("versions_there", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -60,7 +60,7 @@ def occlusion_maps(model, images, classes, *, size, stride, batch_size=256):
 
 
 def score_under_occlusion(
-    model, images, labels, *, sizes, steps=5, batch_size=256
+    model, images, labels, *, sizes, steps=3, batch_size=256
 ):
     """Scores when a square of a given size hides a part of each image.
 

@@ -114,12 +114,12 @@ def redundancy(maps, dropped, window=5):
     Returns:
         R squared over all channels, each divided by its standard deviation:
         1 if the kept units determine the dropped ones, about 0 if they say
-        nothing about them. Channels that are constant do not count. NaN if
-        no channel counts.
+        nothing about them. Channels do not count if they are constant, or if
+        fewer than twice as many units are dropped as the regression has
+        coefficients. NaN if no channel counts.
 
     Raises:
-        ValueError: for an even window, other shapes, or too few dropped units
-            to fit the regression.
+        ValueError: for an even window, or other shapes.
     """
     if window < 3 or window % 2 == 0:
         raise ValueError(
@@ -137,26 +137,24 @@ def redundancy(maps, dropped, window=5):
     for channel in range(maps.shape[-1]):
         values = np.asarray(maps[..., channel], "float64")
         known = values[:half]
-        if half == 0 or known.std() == 0:
-            continue
-        values = (values - known.mean()) / known.std()
-        error, total = _errors(values, dropped[..., channel], window, half)
-        errors, totals = errors + error, totals + total
+        if half and known.std() > 0:
+            values = (values - known.mean()) / known.std()
+            error, total = _errors(values, dropped[..., channel], window)
+            errors, totals = errors + error, totals + total
     return float(1 - errors / totals) if totals else float("nan")
 
 
-def _errors(values, dropped, window, half):
-    """(sum of squared errors, total sum of squares) on the second half."""
+def _errors(values, dropped, window):
+    """(sum of squared errors, total sum of squares) on the second half.
+
+    Both are 0 if there are too few dropped units to fit the regression.
+    """
     around = _neighbors(np.where(dropped, 0.0, values), window)
+    half = len(values) // 2
     fit, test = dropped.copy(), dropped.copy()
     fit[half:], test[:half] = False, False
-    columns = window**2
-    if fit.sum() < 2 * columns or not test.any():
-        raise ValueError(
-            "`maps` must have more images: the regression has "
-            f"{columns} coefficients, and {fit.sum()} dropped units to fit "
-            f"them and {test.sum()} to test them."
-        )
+    if fit.sum() < 2 * window**2 or not test.any():
+        return 0.0, 0.0
     coefficients, *_ = np.linalg.lstsq(around[fit], values[fit], rcond=None)
     predicted = around[test] @ coefficients
     target = values[test]

@@ -91,6 +91,15 @@ def monte_carlo(
     return Uncertain(*map(np.concatenate, zip(*parts, strict=True)))
 
 
+def drops(model):
+    """Whether a model has layers that Monte Carlo predictions can use."""
+    try:
+        with dropping_as_trained(model, stochastic_depth=True):
+            return True
+    except ValueError:
+        return False
+
+
 def _averaged(model, images, samples):
     """The fields of `Uncertain` for one batch."""
     mean, mean_entropy = 0.0, 0.0

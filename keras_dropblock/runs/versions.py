@@ -33,7 +33,7 @@ def commit(*files):
         The hash, followed by " with changes" if the package or one of `files`
         has uncommitted changes. None if the package is not in a checkout.
     """
-    here = pathlib.Path(__file__).parent
+    here = pathlib.Path(__file__).parents[1]  # the whole package
 
     def git(*arguments):
         return subprocess.run(

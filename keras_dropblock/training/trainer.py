@@ -365,9 +365,13 @@ class Examples:
 
     def test(self, count):
         """Up to `count` evenly spaced test images: (uint8 images, labels)."""
-        size = self.plan.dataset.size("test")
+        return self.of("test", count)
+
+    def of(self, split, count):
+        """Up to `count` evenly spaced images of a split. See `test`."""
+        size = self.plan.dataset.size(split)
         count = min(count, size)
-        batches = self.plan.batches("test", batch_size=size // count)
+        batches = self.plan.batches(split, batch_size=size // count)
         # Only the first image of each batch is kept.
         read = [batches.read(i) for i in range(count)]
         return tuple(
