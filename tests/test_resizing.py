@@ -10,6 +10,7 @@ import pytest
 from keras_dropblock import data, hub, models, predict
 from keras_dropblock.data import resizing
 from keras_dropblock.errors import DataError
+from keras_dropblock.exports.image_files import decode_each
 
 tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
@@ -82,6 +83,25 @@ def test_each_pixel_is_that_of_pillow(
         given = in_graph(*options)(pixels).numpy()
         expected = of_pillow(Image.fromarray(pixels), *options)
         assert np.array_equal(given, expected), (height, width)
+
+
+def test_an_export_decodes_and_resizes_as_pillow():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (9, 12, 3), "uint8")
+    image = Image.fromarray(coarse.repeat(8, 0).repeat(8, 1))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    preprocessing = data.Preprocessing(
+        (32, 24), FILL, (60.0,) * 3, 0.9, "bicubic", "resize_crop"
+    )
+    pixels, status = tf.function(decode_each)(
+        tf.constant([file.getvalue(), b"text"]), preprocessing
+    )
+    expected = of_pillow(
+        Image.open(file), (32, 24), 0.9, "resize_crop", "bicubic"
+    )
+    assert status.numpy().tolist()[0] == b"ok"
+    assert np.array_equal(pixels[0], expected)
 
 
 def test_two_pixels_become_one():

@@ -1,6 +1,7 @@
 """Fine-tuning by recipe: where initial weights come from, and its errors."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -121,6 +122,26 @@ def test_pixels_are_normalized_as_for_the_initial_weights(source, photographs):
     assert plan.settled(given).mean == (9.0, 9.0, 9.0)
     file = folder / "model.weights.h5"  # without a card: as without weights
     assert plan.settled(recipe_for(photographs, file)).mean is None
+
+
+def test_a_run_keeps_the_license_of_its_initial_weights(
+    source, photographs, tmp_path
+):
+    folder, model = source
+    given = {"license": "CC-BY-NC-4.0", "origin": "hf://owner/name@1"}
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    dataclasses.replace(model.card, **given).write(other)
+    card = plan.resolve(recipe_for(photographs, other)).card
+    assert {"license": card.license, "origin": card.origin} == given
+    # The license of a file without a card is not known.
+    file = folder / "model.weights.h5"
+    recipe = recipe_for(photographs, file, mean=[1.0] * 3, std=[1.0] * 3)
+    card = plan.resolve(recipe).card
+    assert (card.license, card.origin) == ("unknown", "model.weights.h5")
+    recipe = Recipe(model="WRN-10-1", dataset=f"folder:{photographs}")
+    recipe = dataclasses.replace(recipe, image_size=8)
+    assert plan.resolve(recipe).card.license == "Apache-2.0"
 
 
 def test_another_network_is_an_error_that_names_layers(source, photographs):

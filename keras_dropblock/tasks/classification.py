@@ -150,6 +150,11 @@ class Classification(Task):
         card = getattr(source, "card", None)
         return card and card.preprocessing
 
+    def provenance(self):
+        if self.initial_weights is None:
+            return {}
+        return transfer.provenance(self.initial_weights)
+
     def learning_rate_factors(self):
         if self.head_learning_rate_factor == 1.0:
             return {}

@@ -117,6 +117,14 @@ class Task:
         None: new weights, or weights without a card.
         """
 
+    def provenance(self):
+        """License and origin of the weights that training starts from.
+
+        Returns:
+            Dict of arguments for `hub.Card`; {} for new weights.
+        """
+        return {}
+
     def learning_rate_factors(self):
         """Dict from a layer's name to the factor of its learning rate."""
         return {}

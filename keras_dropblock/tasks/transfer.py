@@ -1,5 +1,7 @@
 """Fine-tuning of a classifier: initial weights, and frozen groups."""
 
+import pathlib
+
 import h5py
 
 from keras_dropblock import keys, models
@@ -53,6 +55,19 @@ def source_of(initial_weights, model=None):
     source = type(model).from_config(config)
     models.network.hub().weights.read_into(source, initial_weights)
     return source
+
+
+def provenance(initial_weights):
+    """License and origin of initial weights, for the card of a run.
+
+    A model that is trained from weights of others keeps their license. The
+    license of a file without a card is unknown.
+    """
+    card = getattr(source_of(initial_weights), "card", None)
+    if card is None:
+        name = pathlib.PurePath(initial_weights).name
+        return {"license": "unknown", "origin": name}
+    return {"license": card.license, "origin": card.origin}
 
 
 def _classes(path):

@@ -203,6 +203,7 @@ def card_of(recipe, dataset, name):
         class_names=tuple(recipe.task.class_names(dataset)),
         task=recipe.task.name(),
         dataset=recipe.dataset,
+        **recipe.task.provenance(),
     )
 
 
