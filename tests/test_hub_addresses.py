@@ -1,6 +1,8 @@
 """Weights of others by address, from a hub on the loopback interface."""
 
 import json
+import os
+import shutil
 
 import keras
 import numpy as np
@@ -381,6 +383,22 @@ def test_a_truncated_or_damaged_download_is_not_kept(
     assert_clean(cache)
     setattr(loopback, fault, False)
     assert_same(load("hf://me/small"), model)
+
+
+def test_a_cached_file_may_be_a_link_into_a_shared_store(
+    loopback, small, cache
+):
+    model, files = small
+    loopback.add("me/small", files)
+    load("hf://me/small")
+    (file,) = cache.rglob("model.weights.h5")
+    blob = file.parent / os.readlink(file)
+    shared = cache / ("0" * 64)  # not a SHA-256, but as long
+    shutil.move(blob, shared)
+    blob.symlink_to(shared)
+    loopback.requests.clear()
+    assert_same(load("hf://me/small"), model)
+    assert loopback.downloaded() == []
 
 
 def test_without_a_network_the_cache_is_used_or_an_error_says_so(

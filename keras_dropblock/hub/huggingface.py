@@ -103,13 +103,17 @@ class Repository:
         path = self.get(file)
         if path is None:
             return None
-        blob = path.resolve()
-        # The cache names large files by their SHA-256.
+        # In the cache, a file is a link to one whose name is the SHA-256 for
+        # large files. That one may be a link as well, to a store with names
+        # of another kind, so follow one link only.
+        if not path.is_symlink():
+            return path
+        blob = path.parent / os.readlink(path)
         if re.fullmatch("[0-9a-f]{64}", blob.name):
             found = weights.digest(blob)
             if found != blob.name:
-                path.unlink()
-                blob.unlink(missing_ok=True)
+                for link in (path, blob.resolve(), blob):
+                    link.unlink(missing_ok=True)
                 raise WeightsError(
                     f"{self}: {file} is damaged: its SHA-256 must be "
                     f"{blob.name}. Received: {found}. It was deleted from the "
