@@ -20,7 +20,7 @@ from keras_dropblock.training.recipe import Recipe
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("optuna")
-from keras_dropblock.search import heat_map, results, session
+from keras_dropblock.search import confirmation, outputs, results, session
 from keras_dropblock.search.settings import Settings
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -61,10 +61,12 @@ class FakeFit:
 
     def __init__(self):
         self.trained = []
+        self.options = []
         self.errors = {}
 
-    def __call__(self, recipe, workdir, verbose="auto", callbacks=()):
+    def __call__(self, recipe, workdir, verbose="auto", **options):
         self.trained.append(workdir.name)
+        self.options.append(options)
         error = self.errors.get(workdir.name, 2.0)
         if isinstance(error, BaseException):
             raise error
@@ -83,19 +85,19 @@ class FakeFit:
             "nll": error,
             "ece": 0.25,
         }
-        # Scores on the test split must not be used.
-        write_json(
-            workdir / "metrics.json",
-            {"accuracy": 0.0, "validation": scores},
-        )
+        # The search must not use scores on the test split.
+        test = scores | {"accuracy": 0.75 - recipe.seed / 64}
+        if "confirmed" not in workdir.parts:
+            test = {"accuracy": 0.0, "validation": scores}
+        write_json(workdir / "metrics.json", test)
 
 
 @pytest.fixture
 def fit(monkeypatch):
     fake = FakeFit()
     monkeypatch.setattr(trainer, "fit", fake)
-    # Drawing takes half a second, and test_plots tests it.
-    monkeypatch.setattr(heat_map, "draw", lambda *arguments: None)
+    # Drawing takes a second, and test_search_outputs tests it.
+    monkeypatch.setattr(outputs.Outputs, "_draw", lambda *arguments: None)
     monkeypatch.setattr(keras.utils, "clear_session", lambda: None)
     return fake
 
@@ -146,9 +148,13 @@ def test_a_run_of_a_search_equals_fit_and_is_not_loaded_again(
     search(*call, workdir=where)
     assert "1 of 1 trials are finished." in capsys.readouterr().out
     assert (where / "trials.csv").read_bytes() == before
-    assert {path.name for path in where.iterdir() if path.suffix} == {
+    assert {path.name for path in where.iterdir() if path.is_file()} == {
+        ".taking",
         "best.toml",
         "heat_map.png",
+        "history.png",
+        "search.html",
+        "slices.png",
         "study.db",
         "trials.csv",
     }
@@ -345,11 +351,26 @@ def test_trials_count_the_whole_search(npz, tmp_path, fit):
         assert found.finished == max(len(fit.trained), trials)
         return len(fit.trained) - before
 
-    assert [run(3), run(3), run(5), run(4)] == [3, 0, 2, 0]
+    assert [run(2), run(2), run(3), run(2)] == [2, 0, 1, 0]
     assert fit.trained[:2] == ["trial=0000,seed=0", "trial=0001,seed=0"]
     # Fewer trials than points of a grid are its first points.
     found = search(tiny(npz), GRID, workdir=tmp_path, trials=3)
     assert [r["n"] for r in found.table.rows] == [1, 1, 1, 0]
+
+
+def test_a_point_that_is_drawn_again_is_not_trained_again(npz, tmp_path, fit):
+    found = search(
+        tiny(npz),
+        {"block_size": [1, 3]},
+        workdir=tmp_path,
+        sampler="random",
+        trials=8,
+    )
+    assert len(fit.trained) == 2
+    rows = found.table.rows
+    assert sum(row["epochs"] for row in rows) == 2
+    scores = {(row["block_size"], row["accuracy_mean"]) for row in rows}
+    assert scores == {(1, 0.125), (3, 0.375)} and len(rows) == 8
 
 
 def test_another_recipe_is_refused_before_the_first_trial(npz, tmp_path, fit):
@@ -395,6 +416,8 @@ def test_published_normalization_is_used_where_the_recipe_has_none(
         ({}, {"sampler": "tpe"}, "`trials` must be given with sampler tpe"),
         ({}, {"sampler": "best"}, "`sampler` must be one of tpe, random, grid"),
         ({}, {"seeds": 0}, "`seeds` must be >= 1"),
+        ({}, {"confirm": -1}, "`confirm` must be >= 0"),
+        ({}, {"confirm_seeds": 2**32}, "`seed` must be in .*Set a lower `seed"),
     ],
 )
 def test_a_wrong_search_writes_no_files(
@@ -425,6 +448,61 @@ def test_the_remark_names_the_best_points_and_the_next_step(tmp_path, fit):
     assert "Of 4 points, this one is the best partly by chance" in remark
     one = search(tiny("mnist"), {}, workdir=tmp_path / "1").remark()
     assert "no two points" in one
+
+
+def test_the_best_points_are_confirmed_with_new_seeds_on_the_test_set(
+    npz, tmp_path, fit
+):
+    options = {"seeds": 2, "confirm": 2, "confirm_seeds": 3}
+    space = {"block_size": [1, 3, 5], "keep_prob": [0.9]}
+    recipe = tiny(npz, seed=4)
+    found = search(recipe, space, workdir=tmp_path, **options)
+    # Points with the highest accuracy, seeds that the search has not used.
+    names = [
+        f"keep_prob=0.9,block_size={size},seed={seed}"
+        for seed in (6, 7, 8)
+        for size in (5, 3)
+    ]
+    assert fit.trained[6:] == names
+    for name, options_of_fit in zip(names, fit.options[6:], strict=True):
+        trained = Recipe.from_toml(
+            tmp_path / "confirmed" / name / "recipe.toml"
+        )
+        assert trained.validation_split is None
+        # The test set is not evaluated after each epoch.
+        assert options_of_fit["score_epochs"] is False
+    with open(tmp_path / "confirmed.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["block_size"] for row in rows] == ["5", "3"]
+    assert {row["looked_at"] for row in rows} == {"3"}
+    assert {row["n"] for row in rows} == {"3"}
+    # Seeds 6, 7 and 8: 0.75 - 7 / 64, with a standard deviation of 1 / 64.
+    assert float(rows[0]["accuracy_mean"]) == pytest.approx(0.640625)
+    assert float(rows[0]["accuracy_std"]) == pytest.approx(1 / 64)
+    # Seeds 4 and 5 on the validation split: 5 / 8 + 4.5 / 16.
+    assert float(rows[0]["validation"]) == pytest.approx(0.90625)
+    text = found.confirmation.text()
+    assert "**64.06 ± 1.56**" in text and "the best of 3 on the val" in text
+    assert "Confirmed on the test set" in (tmp_path / "search.html").read_text(
+        "utf-8"
+    )
+    # The same call only reads them, and another one adds what is missing.
+    fit.trained = []
+    search(recipe, space, workdir=tmp_path, **options)
+    assert fit.trained == []
+    search(recipe, space, workdir=tmp_path, **options | {"confirm": 3})
+    assert fit.trained == [
+        f"keep_prob=0.9,block_size=1,seed={seed}" for seed in (6, 7, 8)
+    ]
+
+
+def test_the_whole_training_set_includes_the_images_held_out():
+    whole = confirmation.whole_training_set(
+        Recipe(train_split="train[:90%]", validation_split="train[90%:]")
+    )
+    assert whole == Recipe(train_split="train[:90%]+train[90%:]")
+    whole = confirmation.whole_training_set(Recipe(validation_split=0.1))
+    assert whole == Recipe()
 
 
 def test_failures_are_listed_by_their_error():

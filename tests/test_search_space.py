@@ -1,15 +1,17 @@
 """Search spaces: their text, their values, and what is refused."""
 
+import importlib
 import itertools
 import pathlib
 import re
+import sys
 
 import pytest
 
 pytest.importorskip("optuna")
-from keras_dropblock.errors import RecipeError
+from keras_dropblock.errors import MissingExtraError, RecipeError
 from keras_dropblock.search import session, space
-from keras_dropblock.search.space import Choice, Range
+from keras_dropblock.search.dimensions import Choice, Range
 from keras_dropblock.search.trial import Objective
 from keras_dropblock.training.recipe import Recipe
 
@@ -176,3 +178,10 @@ def test_points_of_a_grid_must_not_share_a_folder():
     )
     with pytest.raises(RecipeError, match="would share the folder dataset="):
         session._check_folders(objective)
+
+
+def test_a_missing_optuna_is_an_error_that_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "keras_dropblock.search")
+    with pytest.raises(MissingExtraError, match=r"'keras-dropblock\[search\]'"):
+        importlib.import_module("keras_dropblock.search")

@@ -58,6 +58,15 @@ _FLAGS = [
         "Runs of each trial. Their seeds count up from the recipe's seed. "
         "Default: 1.",
     ),
+    flags.DEFINE_integer(
+        "confirm",
+        None,
+        "Number of best points that are trained again at the end, on the "
+        "whole training set, and evaluated once on the test set. Default: 0.",
+    ),
+    flags.DEFINE_integer(
+        "confirm_seeds", None, "New seeds for each of these points. Default: 5."
+    ),
     flags.DEFINE_string(
         "storage",
         None,
@@ -86,10 +95,17 @@ flags.mark_flag_as_required(WORKDIR.name)
 
 
 def search():
+    from keras_dropblock.errors import RecipeError
     from keras_dropblock.search import results, session, settings, space
 
     start, table = recipe_and_table("search")
-    spaces = {**table.pop("space", {}), **space.parse(_SPACE.value)}
+    spaces = table.pop("space", {})
+    if not isinstance(spaces, dict):
+        raise RecipeError(
+            "`space` must be a table, [search.space]. Received: "
+            f"space={spaces!r}."
+        )
+    spaces = {**spaces, **space.parse(_SPACE.value)}
     given = {flag.name: flag.value for flag in _FLAGS if flag.value is not None}
     chosen = settings.Settings.of({**table, **given}, "[search]")
     found = session.search(
@@ -104,9 +120,12 @@ def search():
         shown = found.table.top(10)
         print("\nThe best trials:")
     print(f"\n{shown.markdown()}\n{found.remark()}")
+    if found.confirmation is not None:
+        print(f"\nConfirmed on the test set:\n\n{found.confirmation.text()}")
     print(f"The results are in {pathlib.Path(WORKDIR.value)}.")
     if found.failures:
         print(results.list_failures(found.failures), file=sys.stderr)
+    if found.failures or found.confirmation_failed:
         sys.exit(3)
 
 

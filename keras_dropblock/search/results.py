@@ -3,13 +3,14 @@
 import dataclasses
 import datetime
 import math
+import typing
 
 from optuna.trial import TrialState
 
 from keras_dropblock import files
 from keras_dropblock.search import tables
+from keras_dropblock.search.planned import shown_values
 from keras_dropblock.search.space import as_text, points
-from keras_dropblock.search.trial import shown_values
 
 TRIALS = "trials.csv"
 BEST = "best.toml"
@@ -26,18 +27,32 @@ class Results:
         finished: number of trials that ended: complete, pruned or failed.
         seconds_left: estimated from the finished trials and the number of
             running ones. None: unknown.
+        confirmation: `confirmation.Confirmation`. None: there is none.
     """
 
     table: tables.Table
     planned: int
     finished: int
     seconds_left: float | None
+    confirmation: typing.Any = None
+
+    @property
+    def is_finished(self):
+        """Whether no trial is left."""
+        return self.finished >= self.planned
 
     @property
     def failures(self):
         """Dict from the number of each failed trial to its error."""
         rows = [row for row in self.table.rows if row["failed"]]
         return {row["trial"]: row["error"] for row in rows}
+
+    @property
+    def confirmation_failed(self):
+        """Whether a run of the confirmation failed."""
+        if self.confirmation is None:
+            return False
+        return any(row["failed"] for row in self.confirmation.table.rows)
 
     def progress(self):
         """A sentence for the terminal and the page."""
@@ -145,6 +160,7 @@ def _row(number, trial, objective):
         scores = []
     values = objective.values(trial)
     epochs = values.get("epochs", objective.recipe.epochs)
+    trained = 0 if "same_as" in trial.user_attrs else len(scores)
     error = trial.user_attrs.get("error")
     if failed and error is None:
         error = "The worker stopped responding, again and again."
@@ -154,7 +170,7 @@ def _row(number, trial, objective):
         "state": trial.state.name.lower(),
         **tables.summary(metrics, scores, int(failed)),
         "epochs": max(
-            len(scores) * epochs, max(trial.intermediate_values, default=0)
+            trained * epochs, max(trial.intermediate_values, default=0)
         ),
         "error": error,
     }

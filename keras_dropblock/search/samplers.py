@@ -27,7 +27,7 @@ def sampler_of(settings, space, seed):
             }
             for point in points({k: d.grid() for k, d in space.items()})
         ]
-        return lambda place: _Point(parameters[place % len(parameters)])
+        return lambda place: Point(parameters[place % len(parameters)])
     kind = {
         "tpe": optuna.samplers.TPESampler,
         "random": optuna.samplers.RandomSampler,
@@ -40,8 +40,8 @@ def sampler_of(settings, space, seed):
     return make
 
 
-class _Point(optuna.samplers.BaseSampler):
-    """Gives one point.
+class Point(optuna.samplers.BaseSampler):
+    """Gives one point, a dict from the names of parameters to their values.
 
     Optuna's `GridSampler` shuffles the grid, may give a point twice if several
     workers ask, and cannot be used without `Study.optimize`.

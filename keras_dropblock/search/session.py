@@ -1,5 +1,7 @@
 """A worker's session: join a search, run trials, write the results."""
 
+import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -8,11 +10,13 @@ import pathlib
 import optuna
 
 from keras_dropblock.errors import RecipeError, WorkdirError
-from keras_dropblock.search import heat_map, results, samplers
+from keras_dropblock.search import confirmation, samplers
 from keras_dropblock.search import space as spaces
-from keras_dropblock.search.storage import open_storage, patiently
+from keras_dropblock.search.outputs import Outputs
+from keras_dropblock.search.planned import TrialError, is_finished
+from keras_dropblock.search.storage import close, open_storage, patiently
 from keras_dropblock.search.study import Study
-from keras_dropblock.search.trial import Objective, TrialError, is_finished
+from keras_dropblock.search.trial import Objective
 from keras_dropblock.search.worker import Worker
 
 DATABASE = "study.db"
@@ -38,8 +42,8 @@ def search(
             seed of the sampler.
         space: dict as for `space.checked`.
         settings: `Settings`.
-        workdir: folder of the search. `trials.csv` and `best.toml` are
-            written there after each trial, and `heat_map.png` for a grid.
+        workdir: folder of the search. `trials.csv`, `best.toml`, plots and
+            the page `search.html` are written there after each trial.
         retry_failed: whether to run failed trials again. Only one of the
             workers may have it.
         verbose: as in `trainer.fit`.
@@ -60,6 +64,7 @@ def search(
     space = spaces.checked(recipe, space)
     count = _trials(settings, space)
     _check_pruner(settings, space)
+    confirmation.new_seeds(recipe, settings)
     objective = Objective(
         recipe,
         space,
@@ -71,27 +76,47 @@ def search(
     if objective.named_by_values:
         _check_folders(objective)
     study = _study(objective, settings, count)
-    _require_same_search(study, objective, settings)
-    if retry_failed:
-        study.put_back_failed()
+    try:
+        _require_same_search(study, objective, settings)
+        if retry_failed:
+            study.put_back_failed()
+        return _work(study, objective, settings)
+    finally:
+        close(study.storage)
 
-    def write():
-        found = patiently(results.of_study, study, objective)
-        found.write(workdir, recipe)
-        if objective.named_by_values:
-            grid = {key: d.grid() for key, d in space.items()}
-            heat_map.draw(
-                found.table,
-                grid,
-                workdir / "heat_map.png",
-                title(recipe, space),
-            )
-        print(f"\n{found.progress()}", flush=True)
-        return found
 
-    write()
-    Worker(study, objective, (TrialError,), after=write).work()
-    return patiently(results.of_study, study, objective)
+def _work(study, objective, settings):
+    """Run trials until all are finished, and confirm the best ones."""
+    outputs = Outputs(study, objective)
+
+    def after():
+        print(f"\n{outputs.write().progress()}", flush=True)
+
+    after()
+    Worker(study, objective, (TrialError,), after=after).work()
+    found = outputs.write(last=True)
+    if settings.confirm:
+        again = functools.partial(_study_of_confirmation, study)
+        found = dataclasses.replace(
+            found,
+            confirmation=confirmation.confirm(
+                found, objective, settings, again
+            ),
+        )
+        outputs.write(last=True, confirmation=found.confirmation)
+    return found
+
+
+def _study_of_confirmation(study, points, distributions, sampler, trials):
+    """The study that trains points again, beside the study of the search."""
+    return dataclasses.replace(
+        study,
+        name=f"{study.name}-confirmed-{_digest(points, trials)}",
+        distributions=distributions,
+        sampler=sampler,
+        pruner=optuna.pruners.NopPruner(),
+        trials=trials,
+    )
 
 
 def _trials(settings, space):
@@ -191,15 +216,3 @@ def _texts(space):
 
 def _digest(*parts):
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
-
-
-def title(recipe, space):
-    """What all runs of a search have in common, for the title of a plot."""
-    images = pathlib.PurePath(recipe.dataset).name
-    parts = {
-        "model": recipe.model,
-        "dataset": f"on {images}",
-        "validation_split": "(validation)",
-        "epochs": f"after {recipe.epochs} epochs",
-    }
-    return " ".join(text for key, text in parts.items() if key not in space)

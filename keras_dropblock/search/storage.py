@@ -37,40 +37,63 @@ def open_storage(url, grace_seconds):
         StorageError: if it cannot be reached.
         MissingExtraError: if its driver is not installed.
     """
-    try:
-        with experimental():
-            proxy = re.fullmatch(r"grpc://([^:/]+):(\d+)", url)
-            if proxy:
-                return _proxy(proxy[1], int(proxy[2]))
-            return optuna.storages.RDBStorage(
-                re.sub("^postgres(ql)?:", "postgresql+psycopg:", url),
-                engine_kwargs=_engine_options(url),
-                heartbeat_interval=max(1, int(grace_seconds / 8)),
-                grace_period=int(grace_seconds),
-                heartbeat_stale_trial_callback=requeue(RETRIES),
-            )
-    except ImportError as error:
-        raise MissingExtraError(
-            f"`storage` {_shown(url)} needs a driver. For PostgreSQL, run: pip "
-            f"install 'keras-dropblock[search,postgresql]'. ({error})"
-        ) from error
-    except sqlalchemy.exc.ArgumentError as error:
-        raise StorageError(
-            "`storage` must be an URL such as sqlite:///search.db or "
-            f"postgresql://user@host/name. ({error})"
-        ) from error
-    except Exception as error:
-        if not is_away(error):
-            raise
-        raise StorageError(
-            f"`storage` {_shown(url)} cannot be reached: {_reason(error)}"
-        ) from error
+    for attempts_left in reversed(range(6)):
+        try:
+            with experimental():
+                return _open(url, grace_seconds)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"`storage` {_shown(url)} needs a driver. For PostgreSQL, run: "
+                "pip install 'keras-dropblock[search,postgresql]'. "
+                f"({error})"
+            ) from error
+        except sqlalchemy.exc.ArgumentError as error:
+            raise StorageError(
+                "`storage` must be an URL such as sqlite:///search.db or "
+                f"postgresql://user@host/name. ({error})"
+            ) from error
+        except Exception as error:
+            if not is_away(error):
+                raise
+            # Another worker may create the same tables at this moment.
+            if attempts_left and re.search(
+                "exist|duplicate|unique", f"{error}".lower()
+            ):
+                time.sleep(0.5)
+                continue
+            raise StorageError(
+                f"`storage` {_shown(url)} cannot be reached: {_reason(error)}"
+            ) from error
+
+
+def _open(url, grace_seconds):
+    proxy = re.fullmatch(r"grpc://([^:/]+):(\d+)", url)
+    if proxy:
+        storage = optuna.storages.GrpcStorageProxy(
+            host=proxy[1], port=int(proxy[2])
+        )
+        storage.wait_server_ready(timeout=10)
+        return storage
+    return optuna.storages.RDBStorage(
+        re.sub("^postgres(ql)?:", "postgresql+psycopg:", url),
+        engine_kwargs=_engine_options(url),
+        heartbeat_interval=max(1, int(grace_seconds / 8)),
+        grace_period=int(grace_seconds),
+        heartbeat_stale_trial_callback=requeue(RETRIES),
+    )
 
 
 def is_away(error):
     """Whether an error says that the storage cannot be reached."""
     of_proxy = type(error).__module__.partition(".")[0] == "grpc"
     return isinstance(error, _AWAY) or of_proxy
+
+
+def close(storage):
+    """Close the connections of a storage."""
+    storage.remove_session()
+    if isinstance(storage, optuna.storages.RDBStorage):
+        storage.engine.dispose()
 
 
 def requeue(retries):
@@ -128,12 +151,6 @@ def experimental():
         kind = optuna.exceptions.ExperimentalWarning
         warnings.simplefilter("ignore", kind)
         yield
-
-
-def _proxy(host, port):
-    storage = optuna.storages.GrpcStorageProxy(host=host, port=port)
-    storage.wait_server_ready(timeout=10)
-    return storage
 
 
 def _engine_options(url):

@@ -81,7 +81,10 @@ def put_back(loaded, number, retries):
         number: the running trial's.
         retries: how often this may happen to a trial. None: always.
     """
-    trial = loaded.tell(number, state=TrialState.FAIL)
+    try:
+        trial = loaded.tell(number, state=TrialState.FAIL)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        return  # another worker has ended it
     storages.requeue(retries)(loaded, trial)
 
 

@@ -69,7 +69,7 @@ class Worker:
                 return None
             trial = _ask(loaded, study.distributions)
             beat(study, trial)
-            trial.set_user_attr("has_heartbeat", True)
+            trial.set_user_attr("has_heartbeat", trial.number)
             trials = loaded.get_trials(deepcopy=False)
             (here,) = (t for t in trials if t.number == trial.number)
             first = number_of(here) == here.number
@@ -85,7 +85,7 @@ class Worker:
         silent = {
             t.number: t
             for t in running
-            if not t.user_attrs.get("has_heartbeat")
+            if t.user_attrs.get("has_heartbeat") != t.number
         }
         now = time.monotonic()
         self._silent_since = {

@@ -1,0 +1,183 @@
+"""Compare TPE with Hyperband against the full grid: same score, what compute?
+
+A small network is trained at every point of a grid with three seeds, and the
+validation accuracy of every epoch is kept in results/search_cost.json. The
+search then runs with the package's own sampler, pruner and worker, but looks
+its epochs up in this table instead of training them again. So both see the
+same numbers, and many searches cost nothing.
+
+    python benchmarks/search_cost.py
+
+Run it again to resume. --minutes stops the training early.
+"""
+
+import json
+import pathlib
+import statistics
+import time
+
+import keras
+import optuna
+from absl import app, flags
+
+from keras_dropblock import files
+from keras_dropblock.schedules import BY_NAME
+from keras_dropblock.search import samplers, space
+from keras_dropblock.search.planned import folder_name
+from keras_dropblock.search.settings import Settings
+from keras_dropblock.search.study import Study
+from keras_dropblock.search.worker import Worker
+from keras_dropblock.training import plan, trainer
+from keras_dropblock.training.callbacks import EpochOfData, KeepProbOfRun
+from keras_dropblock.training.recipe import Recipe
+
+TABLE = pathlib.Path(__file__).parent / "results" / "search_cost.json"
+TRIALS = (8, 12, 16, 24)
+RECIPE = Recipe(
+    model="WRN-10-1",
+    dataset="digits",
+    validation_split=0.3,
+    epochs=9,
+    batch_size=64,
+    learning_rate_schedule="cosine",
+)
+GRID = {
+    "keep_prob": "float(0.6, 0.9, step=0.1)",
+    "block_size": "choice(3, 5, 7)",
+    "dropblock_groups": "choice([3], [2, 3])",
+}
+SEEDS = (0, 1, 2)
+REPEATS = 20  # searches for each seed
+_MINUTES = flags.DEFINE_float("minutes", 60.0, "Time to train, then stop.")
+
+
+def curve(recipe):
+    """Validation accuracy after each epoch."""
+    one = trainer.Trainer(plan.resolve(recipe))
+    scores = []
+
+    def score(epoch, logs):
+        result = one.model.evaluate(one.scored, return_dict=True, verbose=0)
+        scores.append(result["accuracy"])
+
+    one.model.fit(
+        one.train,
+        epochs=recipe.epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            EpochOfData(one.train),
+            KeepProbOfRun(BY_NAME[recipe.schedule], one.train),
+            keras.callbacks.LambdaCallback(on_epoch_end=score),
+        ],
+    )
+    keras.utils.clear_session()
+    return scores
+
+
+def points():
+    """(seed, values of the keys) of the grid, for each seed."""
+    dimensions = space.checked(RECIPE, GRID)
+    for seed in SEEDS:
+        for point in space.points({k: d.grid() for k, d in dimensions.items()}):
+            yield seed, dict(zip(GRID, point, strict=True))
+
+
+def name_of(seed, values):
+    return folder_name(RECIPE, {**values, "seed": seed})
+
+
+def train_all():
+    """Train the points that are not in the file yet.
+
+    Returns:
+        A dict from the name of each point to its curve.
+    """
+    end = time.monotonic() + 60 * _MINUTES.value
+    curves = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    for seed, values in points():
+        name = name_of(seed, values)
+        if name not in curves and time.monotonic() < end:
+            recipe = RECIPE.replaced({**values, "seed": seed}, "grid")
+            curves[name] = curve(recipe)
+            files.write_json(TABLE, curves)
+            print(name, curves[name], flush=True)
+    return curves
+
+
+def searched(curves, seed, repeat, trials):
+    """(best validation accuracy, epochs) of one search."""
+    dimensions = space.checked(RECIPE, GRID)
+    settings = Settings(sampler="tpe", pruner="hyperband", trials=trials)
+    epochs, known = [], {}
+
+    def objective(trial):
+        values = {
+            key: dimension.value(trial.params[key])
+            for key, dimension in dimensions.items()
+        }
+        name = name_of(seed, values)
+        if name in known:  # the search does not train a point again
+            return known[name]
+        for epoch, score in enumerate(curves[name], 1):
+            epochs.append(epoch)
+            trial.report(score, epoch)
+            if epoch < RECIPE.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+        known[name] = score
+        return score
+
+    study = Study(
+        name=f"seed {seed}, {repeat}",
+        storage=optuna.storages.InMemoryStorage(),
+        higher_is_better=True,
+        distributions={k: d.distribution() for k, d in dimensions.items()},
+        sampler=samplers.sampler_of(settings, dimensions, repeat),
+        pruner=samplers.pruner_of(settings, RECIPE.epochs),
+        trials=trials,
+        grace_seconds=60.0,
+    )
+    Worker(study, objective).work()
+    return study.load().best_value, len(epochs)
+
+
+def main(_):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    curves = train_all()
+    left = sum(name_of(*point) not in curves for point in points())
+    if left:
+        print(f"{left} points are left. Run the same command again.")
+        return
+    size = len(curves) // len(SEEDS)
+    best = [
+        max(curves[name_of(s, v)][-1] for s, v in points() if s == seed)
+        for seed in SEEDS
+    ]
+    error = statistics.stdev(best) / len(best) ** 0.5
+    print(
+        f"Grid: {size} points, {size * RECIPE.epochs} epochs; best "
+        f"{statistics.fmean(best):.4f}, standard error {error:.4f} "
+        f"({len(SEEDS)} seeds)"
+    )
+    print(
+        "| trials | share of the compute | best accuracy, % | below the grid |"
+    )
+    print("|---:|---:|---:|---:|")
+    for trials in TRIALS:
+        runs = [
+            (searched(curves, seed, repeat, trials), top)
+            for seed, top in zip(SEEDS, best, strict=True)
+            for repeat in range(REPEATS)
+        ]
+        share = statistics.fmean(n for (_, n), _ in runs)
+        share /= size * RECIPE.epochs
+        found = statistics.fmean(score for (score, _), _ in runs)
+        missed = statistics.fmean(top - score for (score, _), top in runs)
+        print(
+            f"| {trials} | {share:.0%} | {100 * found:.2f} | "
+            f"{100 * missed:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    app.run(main)
