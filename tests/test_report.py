@@ -12,7 +12,7 @@ import pytest
 from absl.testing import flagsaver
 
 from keras_dropblock.errors import ReportError, WorkdirError
-from keras_dropblock.report import charts, findings, groups, page
+from keras_dropblock.report import charts, findings, groups, page, tables
 from keras_dropblock.training.recipe import Recipe
 from small_runs import card
 
@@ -165,18 +165,21 @@ def test_scores_are_means_with_deviations_over_finished_runs(shown):
 
 
 def test_a_validation_split_has_a_table_and_orders_the_curves(tmp_path):
-    for i, score in enumerate([0.5, 0.75]):
+    write_run(tmp_path / "search" / "0", (0.9,), "block_size=5")  # stopped
+    for i, score in enumerate([0.5, 0.75], 1):
         write_run(
             tmp_path / "search" / f"{i}",
             (0.1, 0.1, 0.1),
-            f"block_size={3 + i}",
+            f"block_size={2 + i}",
             validation={"accuracy": score},
         )
     written = Page(page.write([tmp_path / "search"], tmp_path / "x.html"))
     assert "classification, validation split" in written.text
-    assert [row[3] for row in written.tables[1][1:]] == ["50.00", "75.00"]
+    assert [row[3] for row in written.tables[1][1:]] == ["–", "50.00", "75.00"]
     curves = written.text[written.text.index("Curves") :]
-    assert curves.index("block_size = 4") < curves.index("block_size = 3")
+    labels = [f"block_size = {size}" for size in (4, 3, 5)]
+    places = [curves.index(label) for label in labels]
+    assert places == sorted(places)
 
 
 def test_curves_have_a_picture_for_each_quantity_in_the_color_of_the_page(
@@ -225,7 +228,9 @@ def test_the_page_loads_nothing_and_runs_nothing(shown):
 def test_links_lead_to_the_files_of_the_runs(runs, shown):
     written, path = shown
     linked = {
-        (path.parent / urllib.parse.unquote(link)).resolve()
+        (
+            path.parent / urllib.parse.unquote(urllib.parse.urlsplit(link).path)
+        ).resolve()
         for link in written.links
     }
     assert all(file.exists() for file in linked)
@@ -238,7 +243,7 @@ def test_the_recipe_marks_what_is_not_the_default(runs):
     grouped, _ = groups.group(groups.read(runs)[0])
     rows = {
         key: (value, changed)
-        for key, value, changed in page._recipe(grouped, Recipe().flat())
+        for key, value, changed in tables.recipe(grouped, Recipe().flat())
     }
     assert rows["keep_prob"] == ("1 | 0.9", True)
     assert rows["model"] == ("WRN-10-1", True)
@@ -264,8 +269,11 @@ def test_a_run_before_its_first_epoch_has_a_page(tmp_path):
 def test_runs_are_found_in_the_folders_of_a_search(tmp_path):
     write_run(tmp_path / "study" / "trials" / "1", (0.1,))
     (tmp_path / "study" / "study.png").write_bytes(PNG)
+    (tmp_path / "study" / "all_trials.csv").write_text("trial\n7\n")
     written = Page(page.write([tmp_path / "study"], tmp_path / "x.html"))
     assert PNG in written.decoded("png") and "Search study" in written.text
+    assert [["trial"], ["7"]] in written.tables
+    assert "All trials" in written.text
 
 
 def test_the_command_writes_the_page_and_says_where(
@@ -273,14 +281,19 @@ def test_the_command_writes_the_page_and_says_where(
 ):
     from keras_dropblock.cli import report
 
-    out = tmp_path / "x.html"
-    with flagsaver.flagsaver(out=str(out)):
+    out, analysis = tmp_path / "x.html", tmp_path / "both"
+    analysis.mkdir()
+    (analysis / "blocks.json").write_text('{"title": "Without a block"}')
+    with flagsaver.flagsaver(out=str(out), analysis=str(analysis)):
         report.report([str(runs[0])])
     assert capsys.readouterr().out == f"The report is in {out}.\n"
-    assert "WRN-10-1 on npz" in out.read_text("utf-8")
+    text = out.read_text("utf-8")
+    assert "WRN-10-1 on npz" in text and "Without a block" in text
 
 
-def test_a_folder_without_runs_is_an_error(tmp_path):
+def test_a_folder_without_runs_is_an_error(runs, tmp_path):
+    with pytest.raises(WorkdirError, match="`analysis` must be the folder"):
+        page.write(runs, tmp_path / "x.html", analysis=tmp_path / "none")
     with pytest.raises(WorkdirError, match="has no work directory of a run"):
         page.write([tmp_path], tmp_path / "x.html")
     with pytest.raises(WorkdirError, match="at least one"):

@@ -12,6 +12,11 @@ from absl import app, flags
 from keras_dropblock import cli
 
 TAKES_ARGUMENTS = True
+_ANALYSIS = flags.DEFINE_string(
+    "analysis",
+    None,
+    "Folder that keras-dropblock-analyze wrote about several of the runs.",
+)
 _OUT = flags.DEFINE_string("out", "report.html", "HTML file to write.")
 
 
@@ -21,7 +26,12 @@ def report(runs=()):
     from keras_dropblock.report import page
     from keras_dropblock.training.recipe import Recipe
 
-    path = page.write(runs, _OUT.value, defaults=Recipe().flat())
+    path = page.write(
+        runs,
+        _OUT.value,
+        analysis=_ANALYSIS.value,
+        defaults=Recipe().flat(),
+    )
     print(f"The report is in {path}.")
 
 

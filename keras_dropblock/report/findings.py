@@ -47,11 +47,24 @@ def of(workdir):
     Raises:
         WorkdirError: if a JSON or CSV file cannot be read.
     """
-    folder = workdir / FOLDER
+    return below(workdir / FOLDER)
+
+
+def below(folder):
+    """Read the findings in a folder and its subfolders. See `of`."""
+    return _read_all(folder, folder.rglob("*"), (".png", ".csv", ".json"))
+
+
+def of_search(folder):
+    """Read the tables and pictures in the folder of a search. See `of`."""
+    return _read_all(folder, folder.glob("*"), (".png", ".csv"))
+
+
+def _read_all(folder, paths, suffixes):
     files = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(paths):
         hidden = any(x[0] == "." for x in path.relative_to(folder).parts)
-        if path.suffix in (".png", ".csv", ".json") and not hidden:
+        if path.suffix in suffixes and not hidden:
             name = path.relative_to(folder).with_suffix("").as_posix()
             files.setdefault(name, {})[path.suffix] = path
     return {name: _read(name, paths) for name, paths in files.items()}

@@ -3,19 +3,18 @@
 import base64
 import datetime
 import functools
+import math
 import os
 import pathlib
 import urllib.parse
 
 import keras_dropblock
 from keras_dropblock import files, tasks
-from keras_dropblock.errors import ReportError
-from keras_dropblock.report import charts, findings, groups
-
-_SPLITS = ("test", "validation")
+from keras_dropblock.errors import ReportError, WorkdirError
+from keras_dropblock.report import charts, findings, groups, tables
 
 
-def write(folders, path, *, defaults=None):
+def write(folders, path, *, analysis=None, defaults=None):
     """Write a page that compares runs. It needs no other file and no network.
 
     The page has the scores with mean and standard deviation over the seeds,
@@ -26,6 +25,7 @@ def write(folders, path, *, defaults=None):
         folders: work directories of runs that have begun, and folders of
             searches.
         path: file to write, `.html`. Links to files are relative to it.
+        analysis: folder with an analysis that compares the runs, or None.
         defaults: dict from the keys of a recipe to their default values.
             Other values are in bold. None: no value is.
 
@@ -34,8 +34,8 @@ def write(folders, path, *, defaults=None):
 
     Raises:
         ReportError: if the extra `report` is not installed.
-        WorkdirError: if a folder has no run that has begun, or a file of a
-            run is damaged.
+        WorkdirError: if a folder has no run that has begun, a file of a run
+            is damaged, or the folder `analysis` does not exist.
         WriteError: if the page cannot be written.
     """
     try:
@@ -57,14 +57,14 @@ def write(folders, path, *, defaults=None):
     environment.filters["png"] = _png
     environment.filters["svg"] = _svg
     environment.filters["link"] = functools.partial(_link, folder=path.parent)
-    content = _content(folders, defaults)
+    content = _content(folders, analysis, defaults)
     text = environment.get_template("page.html").render(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, text)
     return path
 
 
-def _content(folders, defaults):
+def _content(folders, analysis, defaults):
     """The values of the variables of `page.html`."""
     runs, searches = groups.read(folders)
     grouped, keys = groups.group(runs)
@@ -74,70 +74,51 @@ def _content(folders, defaults):
         "time": datetime.datetime.now(datetime.UTC),
         "runs": runs,
         "groups": grouped,
-        "tables": _score_tables(grouped, keys),
+        "tables": tables.scores(grouped, keys),
         "legend": [
             (color, group.label)
             for color, group in zip(charts.COLORS, shown, strict=False)
         ],
         "charts": charts.of(shown),
         "searches": [
-            (folder, sorted(folder.glob("*.png")), _files_of(folder))
+            (folder, findings.of_search(folder), _files_of(folder))
             for folder in searches
         ],
-        "findings": _findings(grouped),
-        "recipe": _recipe(grouped, defaults),
+        "findings": [*_comparison(analysis), *_findings(grouped)],
+        "recipe": tables.recipe(grouped, defaults),
         "facts": [(run, _facts(run), _files_of(run.workdir)) for run in runs],
     }
 
 
 def _best_first(grouped):
-    """Groups by the validation score, if each has one; else as they came."""
+    """Groups by the mean validation score. Those without one come last."""
     if len({group.runs[0].card.task for group in grouped}) > 1:
         return grouped
     metric = grouped[0].metrics[0]
     means = []
     for group in grouped:
         values = [s[metric.name] for s in group.scores("validation")]
-        if not values:
-            return grouped
-        mean = sum(values) / len(values)
-        better = -mean if metric.higher_is_better else mean
-        means.append(better if better == better else float("inf"))
+        mean = sum(values) / len(values) if values else math.nan
+        lower = -mean if metric.higher_is_better else mean
+        means.append(math.inf if math.isnan(lower) else lower)
     order = sorted(range(len(grouped)), key=means.__getitem__)
     return [grouped[i] for i in order]
 
 
-def _score_tables(grouped, keys):
-    """(title, heading, rows) for each task and each split with scores."""
-    tables = []
-    for task in dict.fromkeys(group.runs[0].card.task for group in grouped):
-        members = [g for g in grouped if g.runs[0].card.task == task]
-        metrics = members[0].metrics
-        for split in _SPLITS:
-            scores = [group.scores(split) for group in members]
-            if split != "test" and not any(scores):
-                continue
-            rows = [
-                _score_row(group, keys, metrics, found)
-                for group, found in zip(members, scores, strict=True)
-            ]
-            heading = [*(keys or ["model"]), "n", "seeds"]
-            heading += [metric.heading for metric in metrics]
-            tables.append((f"{task}, {split} split", heading, rows))
-    return tables
-
-
-def _score_row(group, keys, metrics, scores):
-    values = [groups.shown(group.recipe.get(key)) for key in keys or ["model"]]
-    means = [
-        groups.mean_and_std(
-            [score[metric.name] for score in scores if metric.name in score],
-            metric,
+def _comparison(analysis):
+    """(title, (label, `Finding`), ()) of each finding that compares runs."""
+    if analysis is None:
+        return []
+    folder = pathlib.Path(analysis)
+    if not folder.is_dir():
+        raise WorkdirError(
+            "`analysis` must be the folder that keras-dropblock-analyze wrote. "
+            f"Received: {folder}, which is not a folder."
         )
-        for metric in metrics
+    return [
+        (one.title, [("comparison", one)], [])
+        for one in findings.below(folder).values()
     ]
-    seeds = ", ".join(map(str, group.seeds))
-    return [*values, str(len(scores)), seeds, *means]
 
 
 def _findings(grouped):
@@ -166,26 +147,6 @@ def _pictures(run):
         for file, caption in tasks.find(run.card.task).pictures.items()
         if (run.workdir / file).exists()
     }
-
-
-def _recipe(grouped, defaults):
-    """(key, its values in the groups, whether one is not the default)."""
-    rows = []
-    order = [key for group in grouped for key in group.recipe]
-    for key in dict.fromkeys(order):
-        if key == "seed":
-            continue
-        values = [group.recipe.get(key) for group in grouped]
-        usual = values if defaults is None else [_listed(defaults.get(key))]
-        texts = dict.fromkeys(map(groups.shown, values))
-        changed = any(_listed(value) not in usual for value in values)
-        rows.append((key, " | ".join(texts), changed))
-    return rows
-
-
-def _listed(value):
-    """A value of a recipe as in a file, where tuples are lists."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _facts(run):
