@@ -33,7 +33,7 @@ def test_recipes_with_and_without_dropblock_differ_in_nothing_else():
         )
         return {key for key in one if one[key] != other[key]}
 
-    camvid = "fcn_resnet_18_camvid_cpu"
+    camvid = "fcn_resnet_18_0p5_camvid_cpu"
     assert changed(camvid, f"{camvid}_head_dropblock") == {
         "head_keep_prob",
         "head_block_size",

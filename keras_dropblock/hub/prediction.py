@@ -9,7 +9,7 @@ from keras_dropblock.errors import WeightsError
 
 
 def predict(model, images, *, top=5, card=None, batch_size=128):
-    """Predict the classes of images.
+    """Predict the classes of images, their objects, or their pixels.
 
     Images are resized and normalized by the card's preprocessing, as in an
     exported `serve_bytes`. Files, and arrays that must be resized, need
@@ -27,7 +27,8 @@ def predict(model, images, *, top=5, card=None, batch_size=128):
 
     Returns:
         For classification, a list with one entry for each image: a list of
-        (label, probability), the most probable first.
+        (label, probability), the most probable first. For the other tasks,
+        see `tasks.Detection.predict` and `tasks.Segmentation.predict`.
 
     Raises:
         WeightsError: if the model has no card.
