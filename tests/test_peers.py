@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import doc_blocks
 import keras_dropblock
 
 pytestmark = [
@@ -61,3 +62,24 @@ def test_blocks_larger_than_the_map(kerascv):
     )
     assert np.isfinite(ours).all()
     assert np.isnan(kerascv(0.1, 7)(x, training=True)).all()
+
+
+def test_a_file_saved_with_kerascv_is_read_as_documented(
+    kerascv, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    inputs = keras.Input((8, 8, 3))
+    x = kerascv(0.25, 5)(keras.layers.Conv2D(4, 3)(inputs))
+    old = keras.Model(inputs, keras.layers.Conv2D(2, 3)(x))
+    old.save("old.keras")
+    # As in a process without KerasCV.
+    known = keras.saving.get_custom_objects()
+    monkeypatch.delitem(known, "keras_cv>DropBlock2D")
+    page = doc_blocks.ROOT / "docs" / "migration.md"
+    (block,) = doc_blocks.blocks(page)
+    names = {}
+    exec(block.code, names)  # noqa: S102
+    (layer,) = keras_dropblock.layers.dropblock_layers(names["model"])
+    assert (layer.final_keep_prob, layer.block_size) == (0.75, 5)
+    x = np.ones((1, 8, 8, 3), "float32")
+    np.testing.assert_array_equal(names["model"](x), old(x))

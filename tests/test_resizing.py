@@ -114,7 +114,9 @@ def test_two_pixels_become_one():
 
 
 def test_an_unknown_framing_is_an_error():
-    with pytest.raises(DataError, match="`framing` must be one of crop, pad, resize"):
+    with pytest.raises(
+        DataError, match="`framing` must be one of crop, pad, resize"
+    ):
         data.Preprocessing((8, 8), (0.0,), (1.0,), framing="middle")
 
 
