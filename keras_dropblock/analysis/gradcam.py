@@ -8,10 +8,7 @@ import numpy as np
 from keras_dropblock import models
 from keras_dropblock.analysis import interception
 
-_TO_PROBABILITIES = (
-    keras.activations.softmax,
-    keras.activations.sigmoid,
-)
+_TO_PROBABILITIES = keras.activations.softmax, keras.activations.sigmoid
 
 
 def grad_cam(
