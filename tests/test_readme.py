@@ -13,7 +13,7 @@ from keras_dropblock.__main__ import COMMANDS
 ROOT = doc_blocks.ROOT
 BLOCKS = {page: doc_blocks.blocks(page) for page in doc_blocks.pages()}
 # Pages whose code takes longer than about ten seconds.
-SLOW = ()
+SLOW = ("export",)
 PAGES = [
     pytest.param(
         blocks,
