@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import Group, altered, damaged, pick, several
-from keras_dropblock import data, hub, models
+from keras_dropblock import data, files, hub, models
 from keras_dropblock.errors import WeightsError
-from keras_dropblock.hub import registry, weights
+from keras_dropblock.hub import registry, timm, weights
 
 pytestmark = pytest.mark.fuzz
 CARDS = [
@@ -43,6 +43,14 @@ def check(card):
 
 def from_text(text):
     check(hub.Card.from_text(text, "card.json"))
+
+
+def from_timm(text):
+    try:
+        content = files.parse_json(text)
+    except ValueError:
+        return  # its caller reports this
+    check(timm.card(content, "config.json"))
 
 
 def from_folder(folder):
@@ -177,3 +185,31 @@ def test_real_cards_are_accepted():
     for text in CARDS:
         from_text(text)
     assert len(CARDS) >= 1
+
+
+def test_a_config_of_timm_is_read_or_raises_one_of_our_errors(record_property):
+    group = Group("cards: configs of timm", record_property)
+    valid = {
+        "architecture": "wide_resnet50_2",
+        "num_classes": 3,
+        "label_names": ["ant", "bee", "cat"],
+        "model_args": {"num_classes": 3},
+        "pretrained_cfg": {
+            "tag": "tv_in1k",
+            "input_size": [3, 176, 176],
+            "test_input_size": [3, 224, 224],
+            "interpolation": "bicubic",
+            "crop_pct": 0.875,
+            "test_crop_pct": 0.965,
+            "crop_mode": "center",
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "license": "bsd-3-clause",
+        },
+    }
+    from_timm(json.dumps(valid))
+    for i in range(1500):
+        content = altered(np.random.default_rng([7, i]), valid)
+        text = json.dumps(content)
+        group.case(f"{i}", WeightsError, from_timm, text, derived=True)
+    group.close(at_least=1500)

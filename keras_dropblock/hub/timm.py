@@ -106,7 +106,7 @@ def card(config, source, origin=""):
 
 
 def _architecture(config, source):
-    architecture = config["architecture"]
+    architecture = config.get("architecture")
     if type(architecture) is not str or architecture not in ARCHITECTURES:
         raise WeightsError(
             f"{source}: `architecture` must be one of "
