@@ -28,15 +28,12 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the runs")
 OUT = flags.DEFINE_string("out", "runs/finetuning", "folder of the runs")
 
 
-def scores(name, changes):
-    """Test accuracies in percent of the runs of a recipe, one per seed."""
-    recipe = kdb.Recipe.from_toml(RECIPES / f"{name}.toml").override(changes)
-    found = []
-    for seed in SEEDS.value:
-        workdir = pathlib.Path(OUT.value, f"{name}_seed{seed}")
-        result = kdb.fit(recipe.override([f"seed={seed}"]), workdir)
-        found.append(100 * result["accuracy"])
-    return found
+def accuracy(name, seed, changes=()):
+    """Test accuracy in percent of the run of a recipe with a seed."""
+    recipe = kdb.Recipe.from_toml(RECIPES / f"{name}.toml")
+    recipe = recipe.override([f"seed={seed}", *changes])
+    workdir = pathlib.Path(OUT.value, f"{name}_seed{seed}")
+    return 100 * kdb.fit(recipe, workdir)["accuracy"]
 
 
 def line(name, values):
@@ -50,8 +47,10 @@ def main(_):
     changes = []
     if INITIAL_WEIGHTS.value:
         changes = [f"initial_weights={INITIAL_WEIGHTS.value}"]
-    scratch = scores(SCRATCH, [])
-    finetuned = scores(FINETUNED, changes)
+    scratch, finetuned = [], []
+    for seed in SEEDS.value:
+        scratch.append(accuracy(SCRATCH, seed))
+        finetuned.append(accuracy(FINETUNED, seed, changes))
     difference = [b - a for a, b in zip(scratch, finetuned, strict=True)]
     print(line("new weights, test accuracy in %", scratch))
     print(line("fine-tuned, test accuracy in %", finetuned))
