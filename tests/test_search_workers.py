@@ -430,3 +430,34 @@ def test_two_workers_may_create_the_tables_at_once(tmp_path, monkeypatch):
     races[0] = -1  # every time: not a race
     with pytest.raises(StorageError, match="duplicate key value"):
         storage.open_storage(sqlite(tmp_path), 10)
+
+
+def test_a_run_is_not_pruned_after_its_last_epoch(tmp_path):
+    trial = FakeTrial()
+    trial.bad_from = 1
+    report = ReportEpochs(trial, PlannedRun(Recipe(epochs=2), tmp_path))
+    history = "epoch,validation_accuracy\n0,0.5\n"
+    (tmp_path / "history.csv").write_text(history)
+    with pytest.raises(optuna.TrialPruned):
+        report.on_epoch_end(0)
+    (tmp_path / "history.csv").write_text(history + "1,0.5\n")
+    report.on_epoch_end(1)
+    assert [step for step, _ in trial.reports] == [1, 2]
+
+
+def test_hyperband_lets_every_trial_run_for_a_27th_of_its_epochs():
+    settings = Settings(trials=9, pruner="hyperband")
+    study = optuna.create_study(
+        study_name="bands", pruner=samplers.pruner_of(settings, 270)
+    )
+    pruned_at = []
+    for number in range(9):
+        trial = study.ask()
+        for epoch in range(1, 271):
+            trial.report(number, epoch)  # each trial is worse than the last
+            if trial.should_prune():
+                pruned_at.append(epoch)
+                break
+        study.tell(trial, number)
+    assert min(pruned_at) == 10
+    assert {*pruned_at} <= {10, 30, 90, 270}

@@ -21,6 +21,7 @@ class ReportEpochs(keras.callbacks.Callback):
         super().__init__()
         self.trial = trial
         self.history = run.workdir / workdirs.HISTORY
+        self.epochs = run.recipe.epochs
         self.metric = run.recipe.task.metrics[0]
         self.reported = {*frozen(trial).intermediate_values}
 
@@ -32,7 +33,7 @@ class ReportEpochs(keras.callbacks.Callback):
             if not is_away(error):
                 raise
             return  # these epochs are reported after the next one
-        if prune:
+        if prune and epoch + 1 < self.epochs:  # else it is complete
             raise optuna.TrialPruned
 
     def add_epochs(self):
