@@ -16,8 +16,9 @@ Each entry of tests/mutants/*.toml is one break:
 A break is caught if its tests pass on the original code and fail on the broken
 code. It counts as not caught if its tests cannot run or hang, or if `find`
 does not occur exactly once in the file. The tests run in copies of the
-checkout, so the checkout is not changed. Without --only, the result is written
-to tests/mutants/RESULT.md.
+checkout, so the checkout is not changed. The result is written to
+tests/mutants/RESULT.md. With --only, the rows of all other breaks are kept;
+each row has the commit that was tested.
 """
 
 import argparse
@@ -40,6 +41,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MUTANTS = pathlib.Path("tests", "mutants")
 SECONDS = 600  # time limit for the tests of one mutant
 PASSED, FAILED = 0, 1  # exit codes of pytest
+HEADS = ("break", "file", "tests", "result", "s", "commit, date")
 _local = threading.local()
 
 
@@ -201,32 +203,49 @@ def check_all(mutants, jobs):
             return dict(zip((m.name for m in mutants), verdicts, strict=True))
 
 
-def report(mutants, verdicts):
-    """The result as a Markdown page."""
-    caught = sum(text == "caught" for text, _ in verdicts.values())
+def known_results(path):
+    """Rows of an earlier result page, by the name of the break."""
+    if not path.exists():
+        return {}
+    lines = path.read_text("utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if "| " in line]
+    return {row[0]: row for row in rows if len(row) == len(HEADS)}
+
+
+def report(mutants, verdicts, known):
+    """The result as a Markdown page.
+
+    Args:
+        mutants: all mutants.
+        verdicts: result of `check_all` for some of them.
+        known: rows of an earlier page, for the others.
+    """
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     ).stdout.strip()
+    rows = []
+    for mutant in mutants:
+        row = known.get(mutant.name)
+        if mutant.name in verdicts:
+            text, seconds = verdicts[mutant.name]
+            backend = "" if mutant.backend == "tensorflow" else mutant.backend
+            tests = f"`{mutant.tests}` {backend}".replace("|", "\\|").strip()
+            row = [mutant.name, mutant.file, tests, text, f"{seconds:.0f}"]
+            row += [f"{commit}, {datetime.date.today()}"]
+        rows.append(row or [mutant.name, mutant.file, "", "not run", "", ""])
+    caught = sum(row[HEADS.index("result")] == "caught" for row in rows)
     lines = [
         "# Mutation check",
         "",
-        f"{caught} of {len(mutants)} breaks were caught: `make mutants`, "
-        f"{datetime.date.today()}, commit {commit}.",
+        f"{caught} of {len(rows)} breaks were caught: `make mutants`.",
         "",
-        "| break | file | tests | result | s |",
-        "|---|---|---|---|---|",
+        f"| {' | '.join(HEADS)} |",
+        "|---|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
     ]
-    for mutant in mutants:
-        text, seconds = verdicts[mutant.name]
-        backend = "" if mutant.backend == "tensorflow" else mutant.backend
-        tests = f"`{mutant.tests}` {backend}".replace("|", "\\|").strip()
-        lines.append(
-            f"| {mutant.name} | {mutant.file} | {tests} | {text} "
-            f"| {seconds:.0f} |"
-        )
     return "\n".join(lines) + "\n"
 
 
@@ -238,15 +257,13 @@ def main():
     )
     flags = parser.parse_args()
     mutants = read(ROOT / MUTANTS)
-    if flags.only:
-        mutants = [m for m in mutants if re.search(flags.only, m.name)]
-    if not mutants:
+    chosen = [m for m in mutants if re.search(flags.only or "", m.name)]
+    if not chosen:
         raise SystemExit(f"No mutant has a name that matches {flags.only!r}.")
-    verdicts = check_all(mutants, flags.jobs)
-    page = report(mutants, verdicts)
-    print(page)
-    if not flags.only:
-        (ROOT / MUTANTS / "RESULT.md").write_text(page, "utf-8")
+    verdicts = check_all(chosen, flags.jobs)
+    path = ROOT / MUTANTS / "RESULT.md"
+    page = report(mutants, verdicts, known_results(path))
+    path.write_text(page, "utf-8")
     missed = [n for n, (text, _) in verdicts.items() if text != "caught"]
     sys.exit(f"Not caught: {', '.join(missed)}" if missed else None)
 
