@@ -109,8 +109,8 @@ test-browser: browser-programs $(VENV)/.browser demo
 
 # KerasHub needs the full `tensorflow`, so it has an environment of its own.
 test-vision: $(VISION_VENV)/.vision
-	$(VISION_VENV)/bin/python -m pytest -m "not soak and not fuzz" \
-	  tests/test_detection.py tests/test_detection_scores.py
+	$(VISION_VENV)/bin/python -m pytest -n 2 --dist worksteal \
+	  -m "not soak and not fuzz" tests/test_detection.py tests/test_detection_scores.py
 
 # Needs torch too, because some tests read Torch weights.
 test-fuzz: $(VENV)/.backends
@@ -212,7 +212,7 @@ $(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/pyth
 $(VISION_VENV)/.vision: pyproject.toml | $(VISION_VENV)/bin/python
 	@echo "Installing KerasHub into $(VISION_VENV): about 3 GB on disk"
 	$(VISION_VENV)/bin/python -m pip install --quiet \
-	  --editable '.[tensorflow,vision]' pytest
+	  --editable '.[tensorflow,vision]' pytest pytest-xdist
 	@touch $@
 
 $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python

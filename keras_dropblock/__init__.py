@@ -1,6 +1,11 @@
 """DropBlock and Wide ResNets for Keras 3."""
 
-from keras_dropblock import startup  # noqa: F401, I001  (before Keras)
+# ruff: noqa: E402, I001
+from keras_dropblock import startup
+
+with startup.quiet_imports():
+    import keras as _  # noqa: F401
+
 from keras_dropblock import data, hub, layers, models, schedules, tasks
 from keras_dropblock.callbacks import KeepProbScheduler
 from keras_dropblock.errors import KerasDropBlockError

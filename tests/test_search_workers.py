@@ -40,8 +40,7 @@ def start(url, trials, folder, grace):
     script = HERE / "study_worker.py"
     return subprocess.Popen(
         [sys.executable, script, url, f"{trials}", folder, f"{grace}"],
-        env=os.environ
-        | {"PYTHONPATH": str(HERE.parent), "KERAS_BACKEND": "numpy"},
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
     )
 
 

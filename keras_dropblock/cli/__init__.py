@@ -6,7 +6,7 @@ import traceback
 
 from absl import app, flags, logging
 
-_SHARED = ("recipe", "trained", "workdir")
+_SHARED = ("out", "recipe", "trained", "workdir")
 
 
 def run(command):

@@ -22,18 +22,13 @@ import numpy as np
 from absl import app, flags
 
 from keras_dropblock import cli
+from keras_dropblock.cli.out import OUT
 
 TAKES_ARGUMENTS = True
 _WHAT = flags.DEFINE_list(
     "what",
     ["maps", "redundancy", "blocks", "robustness", "uncertainty"],
     "Studies to make, separated by commas.",
-)
-_OUT = flags.DEFINE_string(
-    "out",
-    None,
-    "Folder to write to. For a single run, the default is its folder "
-    "`analysis`, which keras-dropblock-report shows.",
 )
 _IMAGES = flags.DEFINE_integer(
     "images",
@@ -93,8 +88,8 @@ def analyze(sources=()):
 
 
 def _folder(sources):
-    if _OUT.value is not None:
-        return pathlib.Path(_OUT.value)
+    if OUT.value is not None:
+        return pathlib.Path(OUT.value)
     if len(sources) == 1 and _is_run(sources[0]):
         return pathlib.Path(sources[0], "analysis")
     raise app.UsageError("--out must be given, unless there is a single run.")

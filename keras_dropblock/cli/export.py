@@ -5,18 +5,12 @@ Formats: `saved_model`, in the layout of TensorFlow Serving; `onnx`; `litert`;
 `litert_int8`, the main metric on test images is compared and printed.
 """
 
-from absl import flags
+from absl import app, flags
 
 from keras_dropblock import cli
 from keras_dropblock.cli import trained
+from keras_dropblock.cli.out import OUT
 
-_OUT = flags.DEFINE_string(
-    "out",
-    None,
-    "Folder of the model, such as saved_models/NAME. A SavedModel is written "
-    "to a new version below it, other formats to a file in it.",
-    required=True,
-)
 _FORMAT = flags.DEFINE_enum(
     "format",
     "saved_model",
@@ -57,6 +51,8 @@ _MAX_METRIC_DROP = flags.DEFINE_float(
 
 
 def export():
+    if OUT.value is None:
+        raise app.UsageError("--out must be given: the folder to write.")
     from keras_dropblock import exports
     from keras_dropblock.training import trainer
 
@@ -66,12 +62,12 @@ def export():
     if _FORMAT.value == "saved_model":
         shared["monte_carlo_samples"] = _MONTE_CARLO_SAMPLES.value
     if _FORMAT.value != "litert_int8":
-        print(f"Exported: {exports.export(model, _OUT.value, **shared)}")
+        print(f"Exported: {exports.export(model, OUT.value, **shared)}")
         return
     examples = trainer.Examples(recipe)
     result = exports.export(
         model,
-        _OUT.value,
+        OUT.value,
         examples.drawn(_CALIBRATION_IMAGES.value),
         examples.test(_TEST_IMAGES.value),
         max_metric_drop=_MAX_METRIC_DROP.value,

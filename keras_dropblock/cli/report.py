@@ -10,6 +10,7 @@ tables in each run's folder `analysis`. It opens in a browser without a network.
 from absl import app, flags
 
 from keras_dropblock import cli
+from keras_dropblock.cli.out import OUT
 
 TAKES_ARGUMENTS = True
 _ANALYSIS = flags.DEFINE_string(
@@ -17,7 +18,6 @@ _ANALYSIS = flags.DEFINE_string(
     None,
     "Folder that keras-dropblock-analyze wrote about several of the runs.",
 )
-_OUT = flags.DEFINE_string("out", "report.html", "HTML file to write.")
 
 
 def report(runs=()):
@@ -28,7 +28,7 @@ def report(runs=()):
 
     path = page.write(
         runs,
-        _OUT.value,
+        OUT.value or "report.html",
         analysis=_ANALYSIS.value,
         defaults=Recipe().flat(),
     )
