@@ -66,7 +66,7 @@ def commands():
 
 def flags(command):
     """The flags of a command, and those that some commands share."""
-    for name in (command, "recipe", "trained", "workdir"):
+    for name in (command, "out", "recipe", "trained", "workdir"):
         path = ROOT / "keras_dropblock" / "cli" / f"{name}.py"
         yield from re.findall(
             r'flags\.DEFINE_\w+\(\s*"(\w+)"', path.read_text("utf-8")
