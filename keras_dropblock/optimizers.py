@@ -69,7 +69,8 @@ class SGD(keras.optimizers.SGD):
         learning_rate = ops.cast(learning_rate, variable.dtype)
         if self.learning_rate_factors:
             place = self._get_variable_index(variable)
-            learning_rate *= self._factors[place]
+            # Not `*=`, which would change the tensor that torch passes to all.
+            learning_rate = learning_rate * self._factors[place]
         gradient = ops.cast(gradient, variable.dtype)
         step = gradient
         if self.momentum:

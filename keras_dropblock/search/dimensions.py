@@ -128,6 +128,9 @@ def dimension(key, given):
 
 def _range(key, given, kind, body):
     """Parse `low, high` or `low, high, step=...`."""
+    received = f"{key}={given}"
+    if len(received) > keys.LONGEST:
+        received = f"{received[: keys.LONGEST]}... ({len(given):,} characters)"
     *ends, last = [part.strip() for part in body.split(",")]
     name, is_step, step = last.partition("=")
     if not is_step:
@@ -141,7 +144,7 @@ def _range(key, given, kind, body):
         or not all(isinstance(x, wanted) for x in numbers)
     ):
         raise RecipeError(
-            f"--space: `{key}` must be {FORMS}. Received: {key}={given}."
+            f"--space: `{key}` must be {FORMS}. Received: {received}."
         )
     if kind != "int":
         numbers = [_float(number) for number in numbers]
@@ -149,17 +152,17 @@ def _range(key, given, kind, body):
     if not low < high < float("inf"):
         raise RecipeError(
             f"--space: `{key}` must be {kind}(low, high) with low < high. "
-            f"Received: {key}={given}."
+            f"Received: {received}."
         )
     if kind == "log" and not low > 0:
         raise RecipeError(
             f"--space: `{key}` must be log(low, high) with low > 0. Received: "
-            f"{key}={given}."
+            f"{received}."
         )
     if steps and not _divides(steps[0], low, high):
         raise RecipeError(
             f"--space: the step of `{key}` must be > 0 and divide high - low. "
-            f"Received: {key}={given}."
+            f"Received: {received}."
         )
     return Range(low, high, *steps, log=kind == "log")
 
