@@ -7,9 +7,8 @@ import inspect
 import keras
 
 
-@keras.saving.register_keras_serializable("keras_dropblock")
-class Network(keras.Model):
-    """A functional Keras model that keeps its card when it is saved.
+class Carded:
+    """Base class of models that keep their card when they are saved.
 
     Attributes:
         card: `hub.Card`, or None if the network is not a trained model.
@@ -24,13 +23,18 @@ class Network(keras.Model):
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config, **arguments):
         config = dict(config)
         card = config.pop("card", None)
-        network = super().from_config(config, custom_objects=custom_objects)
+        model = super().from_config(config, **arguments)
         if card is not None:
-            network.card = hub().Card.from_dict(card)
-        return network
+            model.card = hub().Card.from_dict(card)
+        return model
+
+
+@keras.saving.register_keras_serializable("keras_dropblock")
+class Network(Carded, keras.Model):
+    """A functional Keras model that keeps its card when it is saved."""
 
 
 def builder(function):

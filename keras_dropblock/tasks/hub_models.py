@@ -8,7 +8,7 @@ import keras
 import keras_hub
 
 from keras_dropblock.models import features, image_shape
-from keras_dropblock.models.network import hub
+from keras_dropblock.models.network import Carded
 from keras_dropblock.tasks.fcn import check_size
 
 _LEVELS = (2, 3, 4, 5)  # of the feature maps of ResNets
@@ -63,32 +63,22 @@ def with_plain_methods(cls):
     return cls
 
 
-@keras.saving.register_keras_serializable("keras_dropblock")
-@with_plain_methods
-class DeepLabSegmenter(keras_hub.models.DeepLabV3ImageSegmenter):
-    """KerasHub's segmenter, which keeps its card when it is saved."""
+class LoadedAsSaved(Carded):
+    """Base class of KerasHub's models that are loaded as they were saved.
 
-    card = None
-
-    def get_config(self):
-        config = super().get_config()
-        if self.card is not None:
-            config["card"] = self.card.to_dict()
-        return config
+    KerasHub's constructors compile by default, and the optimizer would then
+    expect variables in the file of a model that was not compiled.
+    """
 
     @classmethod
-    def from_config(cls, config):
-        return with_card(super().from_config, config)
+    def from_config(cls, config, **arguments):
+        return super().from_config({"compile": False, **config}, **arguments)
 
 
-def with_card(from_config, config):
-    """Create a model from a config that may have a card."""
-    config = dict(config)
-    card = config.pop("card", None)
-    model = from_config(config)
-    if card is not None:
-        model.card = hub().Card.from_dict(card)
-    return model
+@keras.saving.register_keras_serializable("keras_dropblock")
+@with_plain_methods
+class DeepLabSegmenter(LoadedAsSaved, keras_hub.models.DeepLabV3ImageSegmenter):
+    """KerasHub's segmenter, which keeps its card when it is saved."""
 
 
 def DeepLab(

@@ -18,8 +18,8 @@ import keras_hub
 from keras_dropblock.models import image_shape
 from keras_dropblock.tasks.fcn import check_size
 from keras_dropblock.tasks.hub_models import (
+    LoadedAsSaved,
     PyramidBackbone,
-    with_card,
     with_plain_methods,
 )
 
@@ -120,15 +120,13 @@ class ClasswiseSuppression(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 @with_plain_methods
-class Detector(keras_hub.models.RetinaNetObjectDetector):
+class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
     """KerasHub's detector with repaired losses, which keeps its card.
 
     `compile(optimizer)` trains with the losses and weights of tensorflow/tpu:
     focal loss with alpha 0.25 and gamma 1.5, and 50 times Huber's loss with
     delta 0.1, both divided by the number of anchors that have an object.
     """
-
-    card = None
 
     def compile(
         self,
@@ -171,16 +169,6 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
             for name, values in predictions.items()
         }
         return super().decode_predictions(predictions, data)
-
-    def get_config(self):
-        config = super().get_config()
-        if self.card is not None:
-            config["card"] = self.card.to_dict()
-        return config
-
-    @classmethod
-    def from_config(cls, config):
-        return with_card(super().from_config, config)
 
 
 def RetinaNet(
