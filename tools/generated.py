@@ -74,8 +74,7 @@ def _cell(text):
 
 def commands():
     """The help of every command, as it prints it."""
-    # The NumPy backend starts fastest, and the help does not depend on it.
-    environment = os.environ | {"KERAS_BACKEND": "numpy", "COLUMNS": "80"}
+    environment = os.environ | {"COLUMNS": "80"}
     running = {
         command: subprocess.Popen(
             [sys.executable, "-m", "keras_dropblock", command, "--help"],
