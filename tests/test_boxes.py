@@ -77,9 +77,9 @@ def write_coco(root, annotations=None, images=None):
     ]
     annotations = annotations or [
         _annotation(1, 7, 18, [4, 5, 10, 6]),
-        _annotation(2, 7, 44, [30, 10, 20, 20]),  # reaches beyond the image
-        _annotation(3, 7, 44, [5, 5, 0, 6]),  # has no area
-        _annotation(4, 7, 18, [0, 0, 40, 20], iscrowd=1),
+        _annotation(2, 7, 18, [0, 0, 40, 20], iscrowd=1),
+        _annotation(3, 7, 44, [30, 10, 20, 20]),  # reaches beyond the image
+        _annotation(4, 7, 44, [5, 5, 0, 6]),  # has no area
     ]
     (root / "annotations").mkdir(exist_ok=True)
     for split in ("train2017", "val2017"):
@@ -118,7 +118,7 @@ def test_boxes_of_coco_are_read_repaired_and_counted(tmp_path):
     assert boxes[0]["boxes"][1].tolist() == [15, 45, 30, 60]
     assert boxes[0]["labels"].tolist() == [0, 1]
     assert boxes[1]["labels"].tolist() == [-1, -1]
-    assert boxes.objects[0].crowd.tolist() == [False, False, True]
+    assert boxes.objects[0].crowd.tolist() == [False, True, False]
     assert dataset.notes[:3] == (
         "train2017: Clipped 1 boxes to their images.",
         "train2017: Left out 1 boxes without area.",
