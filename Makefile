@@ -37,6 +37,11 @@ BACKEND_MARKS := (not slow or conformance or processes) and not soak
 PEER_TESTS := tests/test_torch_weights.py tests/test_published_weights.py \
 	tests/test_optimizers.py::test_a_network_trains_as_in_torch_across_two_drops
 
+# The tests of what needs KerasHub, which .venv does not have.
+VISION_TESTS := tests/test_detection.py tests/test_detection_scores.py \
+	tests/test_gradcam.py::test_a_classifier_of_keras_hub \
+	"tests/test_readme.py::test_python_blocks_run_in_order_in_any_folder[detection]"
+
 # Tests that are likely to fail with a different Keras or TensorFlow.
 OLDEST_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_callbacks.py tests/test_optimizers.py tests/test_residual.py \
@@ -110,7 +115,7 @@ test-browser: browser-programs $(VENV)/.browser demo
 # KerasHub needs the full `tensorflow`, so it has an environment of its own.
 test-vision: $(VISION_VENV)/.vision
 	$(VISION_VENV)/bin/python -m pytest -n 2 --dist worksteal \
-	  -m "not soak and not fuzz" tests/test_detection.py tests/test_detection_scores.py
+	  -m "not soak and not fuzz" $(VISION_TESTS)
 
 # Needs torch too, because some tests read Torch weights.
 test-fuzz: $(VENV)/.backends

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_dropblock import models
-from keras_dropblock.analysis import interception
+from keras_dropblock.analysis import gradients, interception
 
 _TO_PROBABILITIES = keras.activations.softmax, keras.activations.sigmoid
 
@@ -84,9 +84,8 @@ def grad_cam(
         total = _total(score, None if classes is None else classes[part])
         x = keras.tree.map_structure(lambda x, part=part: x[part], images)
         with _as_logits(calls):
-            found = _with_gradient(model, x, layer, total)
-        features, gradient = _as_arrays(layer, *found)
-        maps.append(_weighted(features, gradient, model, relu))
+            found = gradients.output_and_gradient(model, x, layer, total)
+        maps.append(_weighted(*found, model, relu))
     return np.concatenate(maps)
 
 
@@ -156,96 +155,3 @@ def _as_logits(calls):
             change = "activation", keras.activations.linear
             stack.enter_context(interception.replaced(last, *change))
         yield
-
-
-def _with_gradient(model, images, layer, total):
-    """(output of a layer, gradient of the total), two tensors or None."""
-    gradients = {
-        "tensorflow": _on_tensorflow,
-        "jax": _on_jax,
-        "torch": _on_torch,
-    }
-    backend = keras.backend.backend()
-    if backend not in gradients:
-        raise ValueError(
-            "Grad-CAM needs gradients: the backend must be one of "
-            f"{', '.join(gradients)}. Received: {backend}."
-        )
-    return gradients[backend](model, images, layer, total)
-
-
-def _on_tensorflow(model, images, layer, total):
-    import tensorflow as tf
-
-    kept = None
-
-    def watch(_, output):
-        nonlocal kept
-        kept = output
-        tape.watch(output)
-        return output
-
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        with interception.intercepted([layer], watch):
-            result = total(model(images, training=False))
-    return kept, None if kept is None else tape.gradient(result, kept)
-
-
-def _on_torch(model, images, layer, total):
-    import torch
-
-    kept = None
-
-    def watch(_, output):
-        nonlocal kept
-        kept = output.detach().requires_grad_()
-        return kept
-
-    with torch.enable_grad(), interception.intercepted([layer], watch):
-        result = total(model(images, training=False))
-    if kept is None or not result.requires_grad:
-        return kept, None
-    (gradient,) = torch.autograd.grad(result, kept, allow_unused=True)
-    return kept.detach(), gradient
-
-
-def _on_jax(model, images, layer, total):
-    """A change that is added to the output has the gradient of the output."""
-    import jax
-
-    def run(change):
-        kept = None
-
-        def add(_, output):
-            nonlocal kept
-            kept = output
-            return output + change
-
-        with interception.intercepted([layer], add), keras.StatelessScope():
-            result = total(model(images, training=False))
-        return result, kept
-
-    _, kept = jax.eval_shape(run, 0.0)
-    if kept is None:
-        return None, None
-    zeros = jax.numpy.zeros(kept.shape, kept.dtype)
-    gradient, kept = jax.grad(run, has_aux=True)(zeros)
-    return kept, gradient
-
-
-def _as_arrays(layer, features, gradient):
-    """The two tensors of `_with_gradient` as float32 NumPy arrays."""
-    if features is None or gradient is None:
-        raise ValueError(
-            "`layer` must influence the score of the class. Received: "
-            f"{layer.name}, which does not."
-        )
-    if len(features.shape) != 4:
-        raise ValueError(
-            "`layer` must have an output with 4 axes. Received: "
-            f"{layer.name}, with outputs of shape {tuple(features.shape)}."
-        )
-    return tuple(
-        keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
-        for x in (features, gradient)
-    )
