@@ -15,7 +15,8 @@ tf = pytest.importorskip("tensorflow")
 import keras_dropblock as kdb  # noqa: E402
 from keras_dropblock import tasks  # noqa: E402
 from keras_dropblock.data import shapes  # noqa: E402
-from keras_dropblock.tasks import retinanet  # noqa: E402
+from keras_dropblock.tasks import retinanet, transfer  # noqa: E402
+from keras_dropblock.training import plan  # noqa: E402
 
 H, W = 64, 96
 
@@ -298,6 +299,30 @@ def test_predictions_are_in_the_images_own_pixels(run):
         task = tasks.Detection()
         assert len(task.lines(found, model.card)) == len(boxes)
         assert task.picture(image, found, model.card).shape == image.shape
+
+
+def test_it_trains_from_the_weights_of_a_detector_or_classifier(run, tmp_path):
+    _, workdir = run
+    classifier = kdb.models.ResNet(
+        18, 0.125, num_classes=7, input_shape=(32, 32, 3)
+    )
+    path = tmp_path / "classifier.weights.h5"
+    classifier.save_weights(path)
+    sources = {workdir: kdb.load(workdir), path: classifier}
+    for weights, source in sources.items():
+        settings = recipe(
+            f"initial_weights={weights}", "freeze=4", "frozen_norms=true"
+        )
+        model = plan.resolve(settings).model(steps_per_epoch=2)
+        wanted, given = (
+            transfer.shared_layers(part)["group3_block1"].weights
+            for part in (source, model)
+        )
+        wanted = [v for v in wanted if v.name == "kernel"]
+        given = [v for v in given if v.name == "kernel"]
+        for a, b in zip(wanted, given, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+        assert not any("group" in v.path for v in model.trainable_variables)
 
 
 def test_a_trained_detector_gets_a_head_for_other_classes(run):

@@ -17,6 +17,7 @@ from keras_dropblock.errors import (
     DifferenceError,
     ExportError,
     RecipeError,
+    WeightsError,
 )
 
 tf = pytest.importorskip("tensorflow")
@@ -406,28 +407,58 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     small_runs.assert_same(whole, stopped)
 
 
-def test_it_trains_from_weights_with_frozen_norms(run, root, tmp_path):
+def convs(model, name):
+    return [w for w in model.get_layer(name).get_weights() if w.ndim == 4]
+
+
+def test_it_trains_from_weights_with_frozen_norms(run, root):
     _, workdir = run
     from keras_dropblock.training import plan
 
     changed = recipe(
-        root, f"backbone_weights={workdir}", "frozen_norms=true", "keep_prob=1"
+        root,
+        f"initial_weights={workdir}",
+        "freeze=1",
+        "frozen_norms=true",
+        "keep_prob=1",
+        "dataset=shapes",
     )
-    model = plan.resolve(changed).model(steps_per_epoch=2)
+    resolved = plan.resolve(changed)
     source = kdb.load(workdir)
+    assert resolved.card.preprocessing.mean == source.card.preprocessing.mean
+    model = resolved.model(steps_per_epoch=2)
     for name in ("stem", "group2_block1"):
-        wanted = [
-            w for w in source.get_layer(name).get_weights() if w.ndim == 4
-        ]
-        given = [w for w in model.get_layer(name).get_weights() if w.ndim == 4]
-        for a, b in zip(given, wanted, strict=True):
+        wanted = convs(source, name)
+        for a, b in zip(convs(model, name), wanted, strict=True):
             np.testing.assert_array_equal(a, b)
     trained = {v.path for v in model.trainable_variables}
+    assert not any(p.startswith(("stem", "group1")) for p in trained)
+    assert any(p.startswith("group2") for p in trained)
     assert not any("gamma" in p and "head" not in p for p in trained)
     assert any("gamma" in p for p in trained)  # of the head
-    with pytest.raises(RecipeError, match="must be weights of the network"):
-        wide = recipe(root, f"backbone_weights={workdir}", "model=ResNet-34")
+    with pytest.raises(WeightsError, match="must be those of.*ResNet-34"):
+        wide = recipe(root, f"initial_weights={workdir}", "model=ResNet-34")
         plan.resolve(wide).model(steps_per_epoch=2)
+
+
+def test_it_trains_from_the_weights_of_a_classifier(root, tmp_path):
+    from keras_dropblock.training import plan
+
+    path = tmp_path / "classifier.weights.h5"
+    classifier = kdb.models.ResNet(
+        18, 0.125, num_classes=7, input_shape=(32, 32, 3)
+    )
+    classifier.save_weights(path)
+    resolved = plan.resolve(recipe(root, f"initial_weights={path}"))
+    # Nothing says which license the weights in the file have.
+    assert resolved.card.license == "unknown"
+    model = resolved.model(steps_per_epoch=2)
+    wanted = convs(classifier, "group4_block2")
+    for a, b in zip(convs(model, "group4_block2"), wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.save_weights(path)  # without a classifier
+    with pytest.raises(WeightsError, match="the work directory of the run"):
+        resolved.model(steps_per_epoch=2)
 
 
 @pytest.mark.slow

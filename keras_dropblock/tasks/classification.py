@@ -11,9 +11,9 @@ from keras_dropblock import keys, models
 from keras_dropblock.analysis import cam, confusion
 from keras_dropblock.analysis.scores import scores
 from keras_dropblock.data import images as image_reading
-from keras_dropblock.errors import DataError, RecipeError
-from keras_dropblock.tasks import transfer
-from keras_dropblock.tasks.task import Metric, Task, serving_inputs
+from keras_dropblock.errors import DataError
+from keras_dropblock.tasks.task import Metric, serving_inputs
+from keras_dropblock.tasks.transfer import FineTuned
 
 # Digits are not flipped, because a mirrored digit is not a digit. SVHN is not
 # augmented, as in the Wide ResNet paper.
@@ -30,7 +30,7 @@ _AT_ONCE = 1024  # images in memory at the same time in `probabilities`
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification(Task):
+class Classification(FineTuned):
     """Classification: one class for each image, one logit for each class."""
 
     label_smoothing: float = keys.key(
@@ -47,9 +47,12 @@ class Classification(Task):
         keys.is_not_negative,
     )
 
-    initial_weights: str | None = transfer.INITIAL_WEIGHTS
-    freeze: int = transfer.FREEZE
-    head_learning_rate_factor: float = transfer.HEAD_FACTOR
+    head_learning_rate_factor: float = keys.key(
+        1.0,
+        "factor of the head's learning rate over that of the other layers",
+        "> 0 and finite",
+        keys.is_positive,
+    )
 
     metrics: typing.ClassVar = (
         Metric(
@@ -89,14 +92,6 @@ class Classification(Task):
         "crop_flip": {"pad": 4, "flip": True},
         "resized_crop_flip": {},
     }
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.freeze and self.initial_weights is None:
-            raise RecipeError(
-                "`freeze` needs `initial_weights`: new weights must be "
-                f"trained. Received: freeze={self.freeze}."
-            )
 
     def check_data(self, dataset):
         if dataset.class_names is not None:
@@ -140,25 +135,10 @@ class Classification(Task):
     def mixing(self):
         return {"mixup": self.mixup}
 
-    def initialize(self, model):
-        transfer.initialize(model, self.initial_weights, self.freeze)
-
-    def initial_preprocessing(self):
-        if self.initial_weights is None:
-            return None
-        source = transfer.source_of(self.initial_weights)
-        card = getattr(source, "card", None)
-        return card and card.preprocessing
-
-    def provenance(self):
-        if self.initial_weights is None:
-            return {}
-        return transfer.provenance(self.initial_weights)
-
     def learning_rate_factors(self):
         if self.head_learning_rate_factor == 1.0:
             return {}
-        return {transfer.HEAD: self.head_learning_rate_factor}
+        return {"logits": self.head_learning_rate_factor}
 
     def loss(self):
         return keras.losses.CategoricalCrossentropy(

@@ -20,7 +20,8 @@ from keras_dropblock.data import images as image_reading
 from keras_dropblock.errors import DataError
 from keras_dropblock.tasks import backbones
 from keras_dropblock.tasks.metric import Metric
-from keras_dropblock.tasks.task import Task, outputs_of, serving_inputs
+from keras_dropblock.tasks.task import outputs_of, serving_inputs
+from keras_dropblock.tasks.transfer import FineTuned
 from keras_dropblock.tasks.vision import RetinaNet
 
 _SHOWN = 4  # images in the pictures of a run
@@ -28,7 +29,7 @@ _CLEAR = 0.3  # score from which detections are drawn
 
 
 @dataclasses.dataclass(frozen=True)
-class Detection(Task):
+class Detection(FineTuned):
     """Object detection with `RetinaNet`, which needs the extra `vision`."""
 
     min_level: int = keys.key(
@@ -47,7 +48,6 @@ class Detection(Task):
         ">= 1",
         keys.is_at_least_one,
     )
-    backbone_weights: str | None = backbones.WEIGHTS
     frozen_norms: bool = backbones.FROZEN_NORMS
 
     metrics: typing.ClassVar = tuple(
@@ -88,9 +88,9 @@ class Detection(Task):
         )
 
     def initialize(self, model):
-        backbones.initialize(
-            backbones.layers_of(model), self.backbone_weights, self.frozen_norms
-        )
+        super().initialize(model)
+        if self.frozen_norms:
+            backbones.freeze_norms(model)
 
     def check_data(self, dataset):
         if not self.class_names(dataset):

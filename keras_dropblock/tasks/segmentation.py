@@ -21,7 +21,8 @@ from keras_dropblock.errors import DataError
 from keras_dropblock.tasks import backbones
 from keras_dropblock.tasks.fcn import FCN
 from keras_dropblock.tasks.metric import Metric
-from keras_dropblock.tasks.task import Task, outputs_of, serving_inputs
+from keras_dropblock.tasks.task import outputs_of, serving_inputs
+from keras_dropblock.tasks.transfer import FineTuned
 from keras_dropblock.tasks.vision import DeepLab
 
 _SHOWN = 4  # images in the pictures of a run
@@ -31,7 +32,7 @@ _JITTER = (0.5, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation(Task):
+class Segmentation(FineTuned):
     """Semantic segmentation: one class for each pixel.
 
     `head = "fcn"` trains `FCN`, the network of the DropBlock paper, and
@@ -62,7 +63,6 @@ class Segmentation(Task):
         "2, 3, 4 or 5",
         lambda level: 2 <= level <= 5,
     )
-    backbone_weights: str | None = backbones.WEIGHTS
     frozen_norms: bool = backbones.FROZEN_NORMS
     ignored_labels: tuple[int, ...] = keys.key(
         (),
@@ -138,9 +138,9 @@ class Segmentation(Task):
         return FCN(backbone, classes, **head)
 
     def initialize(self, model):
-        backbones.initialize(
-            backbones.layers_of(model), self.backbone_weights, self.frozen_norms
-        )
+        super().initialize(model)
+        if self.frozen_norms:
+            backbones.freeze_norms(model)
 
     def targets(self, dataset):
         return np.asarray

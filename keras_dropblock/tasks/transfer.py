@@ -1,73 +1,110 @@
-"""Fine-tuning of a classifier: initial weights, and frozen groups."""
+"""Fine-tuning: initial weights, and frozen groups, for every task."""
 
+import dataclasses
 import pathlib
 
 import h5py
 
 from keras_dropblock import keys, models
 from keras_dropblock.errors import RecipeError, WeightsError
+from keras_dropblock.tasks.task import Task
 
-HEAD = "logits"  # the layer that is new
-INITIAL_WEIGHTS = keys.key(
-    None,
-    "trained weights to start from, of the same network with any number of "
-    "classes: a name, path or address as in keras_dropblock.load, or a "
-    ".weights.h5 file; the head is always new; None: new weights",
-)
-FREEZE = keys.key(
-    0,
-    "number of groups, from the input on, that are not trained, with all "
-    "layers before them; their batch normalization stays in inference mode; "
-    "0: none",
-    ">= 0",
-    keys.is_not_negative,
-)
-HEAD_FACTOR = keys.key(
-    1.0,
-    "factor of the head's learning rate over that of the other layers",
-    "> 0 and finite",
-    keys.is_positive,
-)
+# Names of the layers that initial weights are for start with one of these.
+_SHARED = ("stem", "bn", "group")
 
 
-def source_of(initial_weights, model=None):
+@dataclasses.dataclass(frozen=True)
+class FineTuned(Task):
+    """Base class of tasks whose training may start from trained weights.
+
+    All layers of the recipe's network get the initial weights, except those
+    of the head. It does not matter which task the weights were trained for.
+    """
+
+    initial_weights: str | None = keys.key(
+        None,
+        "trained weights to start from, of the same network with any head: a "
+        "name, path or address as in keras_dropblock.load, or a .weights.h5 "
+        "file of a classifier; the head is always new; None: new weights",
+    )
+    freeze: int = keys.key(
+        0,
+        "number of groups, from the input on, that are not trained, with all "
+        "layers before them; their batch normalization stays in inference "
+        "mode; 0: none",
+        ">= 0",
+        keys.is_not_negative,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.freeze and self.initial_weights is None:
+            raise RecipeError(
+                "`freeze` needs `initial_weights`: new weights must be "
+                f"trained. Received: freeze={self.freeze}."
+            )
+
+    def initialize(self, model):
+        """Copy the initial weights, except the head's, and freeze groups.
+
+        Raises:
+            WeightsError: if the source is missing, or is another network.
+            RecipeError: if the network has fewer groups.
+        """
+        if self.initial_weights is not None:
+            source = source_of(self.initial_weights, model.card)
+            _copy(source, model, self.initial_weights)
+        if self.freeze:
+            _freeze(model, self.freeze)
+
+    def initial_preprocessing(self):
+        card = self._initial_card()
+        return card and card.preprocessing
+
+    def provenance(self):
+        """A model keeps the license of the weights that it starts from.
+
+        The license of weights without a card is unknown.
+        """
+        if self.initial_weights is None:
+            return {}
+        card = self._initial_card()
+        if card is None:
+            name = pathlib.PurePath(self.initial_weights).name
+            return {"license": "unknown", "origin": name}
+        return {"license": card.license, "origin": card.origin}
+
+    def _initial_card(self):
+        """The `hub.Card` of the initial weights, or None."""
+        if self.initial_weights is None:
+            return None
+        return getattr(source_of(self.initial_weights), "card", None)
+
+
+def source_of(initial_weights, card=None):
     """Load the network whose weights a new network starts from.
 
     Args:
         initial_weights: the key of the recipe.
-        model: the new network, which describes the network of a
+        card: `hub.Card` of the new network, which describes the network of a
             `.weights.h5` file, except for its number of classes.
 
     Returns:
-        A Keras model; None for a `.weights.h5` file if `model` is None.
+        A Keras model; None for a `.weights.h5` file if `card` is None.
 
     Raises:
         WeightsError: if there is no such network, or the file does not fit.
     """
     if not initial_weights.endswith(".weights.h5"):
         return models.network.hub().load(initial_weights)
-    if model is None:
+    if card is None:
         return None
-    config = model.get_config()
-    for layer in config["layers"]:
-        if layer["name"] == HEAD:
-            layer["config"]["units"] = _classes(initial_weights)
-    source = type(model).from_config(config)
+    arguments = {**card.arguments, "num_classes": _classes(initial_weights)}
+    arguments["input_shape"] = models.in_data_format(arguments["input_shape"])
+    arguments.pop("head", None)  # of another task than classification
+    source = models.BUILDERS[card.builder](**arguments)
     models.network.hub().weights.read_into(source, initial_weights)
     return source
-
-
-def provenance(initial_weights):
-    """License and origin of initial weights, for the card of a run.
-
-    A model that is trained from weights of others keeps their license. The
-    license of a file without a card is unknown.
-    """
-    card = getattr(source_of(initial_weights), "card", None)
-    if card is None:
-        name = pathlib.PurePath(initial_weights).name
-        return {"license": "unknown", "origin": name}
-    return {"license": card.license, "origin": card.origin}
 
 
 def _classes(path):
@@ -77,38 +114,39 @@ def _classes(path):
             return file["layers/dense/vars/1"].shape[0]  # the only bias
     except (OSError, KeyError) as error:
         raise WeightsError(
-            f"{path} cannot be read as weights of a network with a dense "
-            f"layer for its classes: {error}"
+            f"{path} cannot be read as weights of a classifier of this "
+            f"package: {error}. For weights of another task, give the work "
+            "directory of the run."
         ) from error
 
 
-def initialize(model, initial_weights, freeze):
-    """Copy the initial weights, except the head's, and freeze groups.
+def shared_layers(model):
+    """Layers that do not belong to the head: dict from name to layer.
 
     Args:
-        model: a network of this package, with new weights.
-        initial_weights, freeze: the keys of the recipe.
-
-    Raises:
-        WeightsError: if the source is missing, or is another network.
-        RecipeError: if the network has fewer groups.
+        model: a network of this package, or a model around one, for any task.
     """
-    if initial_weights is not None:
-        _copy(source_of(initial_weights, model), model, initial_weights)
-    if freeze:
-        _freeze(model, freeze)
+    for part in (model, *model._flatten_layers(include_self=False)):
+        layers = getattr(part, "layers", None) or []
+        if any(layer.name == "group1" for layer in layers):
+            return {
+                layer.name: layer
+                for layer in layers
+                if layer.name.startswith(_SHARED)
+            }
+    return {}
 
 
 def _copy(source, model, name):
-    given = {layer.name: _kept(layer) for layer in source.layers}
-    wanted = {layer.name: _kept(layer) for layer in model.layers}
-    for weights in (given, wanted):
-        weights.pop(HEAD, None)
+    given, wanted = (
+        {key: _kept(layer) for key, layer in shared_layers(part).items()}
+        for part in (source, model)
+    )
     names = [key for key in {**wanted, **given} if _differ(key, wanted, given)]
-    if names:
+    if names or not wanted:
         raise WeightsError(
-            f"`initial_weights` must be those of the network {model.name}, "
-            "with any number of classes. These layers differ: "
+            f"`initial_weights` must be those of the network "
+            f"{model.card.network}, with any head. These layers differ: "
             f"{', '.join(names[:8])}{' ...' if names[8:] else ''}. Received: "
             f"initial_weights={name!r}, which is {source.name}."
         )
@@ -132,13 +170,15 @@ def _differ(name, wanted, given):
 
 def _freeze(model, groups):
     """Freeze everything up to the end of a group, also its statistics."""
-    names = [layer.name for layer in model.layers]
+    layers = shared_layers(model)
     last = f"group{groups}"
-    if last not in names:
-        count = sum(f"group{i}" in names for i in range(1, 10))
+    if last not in layers:
+        count = sum(f"group{i}" in layers for i in range(1, 10))
         raise RecipeError(
             f"`freeze` must be at most {count}, the number of groups of "
-            f"{model.name}. Received: freeze={groups}."
+            f"{model.card.network}. Received: freeze={groups}."
         )
-    for layer in model.layers[: names.index(last) + 1]:
+    for name, layer in layers.items():
         layer.trainable = False
+        if name == last:
+            return
