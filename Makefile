@@ -227,9 +227,11 @@ $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python
 	@touch $@
 
 # Training takes hours. It can be stopped (Ctrl-C) and resumed.
+# make evidence JOBS=2 trains two runs at a time.
+JOBS ?= 1
 evidence: $(VENV)/.dev
 	$(BIN)/python training/evidence/evidence.py
-	$(BIN)/python training/evidence/evidence.py --train
+	$(BIN)/python training/evidence/evidence.py --train --jobs=$(JOBS)
 
 evidence-tables: $(VENV)/.dev
 	$(BIN)/python training/evidence/evidence.py --tables

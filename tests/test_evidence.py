@@ -3,6 +3,9 @@
 import json
 import math
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -133,6 +136,55 @@ def test_pairs_have_equal_seeds(tiny):
     finish(tiny, "drop/seed_1", 0.5)
     runs = tiny.finished("drop"), tiny.finished("plain")
     assert claims.difference(*runs, claims.metrics()[0]) == (1, 25.0, None)
+
+
+def test_runs_are_trained_several_at_a_time(tiny, tmp_path, monkeypatch):
+    most, started = [], []
+
+    def start(job, workdirs, processes):
+        alive = [process for process in started if process.poll() is None]
+        most.append(len(alive) + 1)
+        finish(tiny, job.name, 0.25 if "0.1" in job.name else 0.5)
+        code = f"import time; time.sleep({0.2 * len(most)})"
+        started.append(subprocess.Popen([sys.executable, "-c", code]))
+        return started[-1]
+
+    monkeypatch.setattr(evidence, "start", start)
+    evidence.train_all(tiny, None, tmp_path, 2)
+    names = {job.name for job in tiny.jobs()}
+    # Two values are tried. The better one is trained with three seeds.
+    assert len(started) == len(names) == 2 + 3 + 3
+    assert tiny.chosen("drop") == {"dropout": 0.3}
+    assert max(most) == 2 and all(p.returncode == 0 for p in started)
+
+
+def test_a_failed_run_stops_the_others(tiny, tmp_path, monkeypatch):
+    started = []
+
+    def start(job, workdirs, processes):
+        code = (
+            "raise SystemExit(3)" if started else "import time; time.sleep(60)"
+        )
+        started.append(subprocess.Popen([sys.executable, "-c", code]))
+        return started[-1]
+
+    monkeypatch.setattr(evidence, "start", start)
+    with pytest.raises(SystemExit, match="drop/try_0.3 stopped with .* code 3"):
+        evidence.train_all(tiny, None, tmp_path, 2)
+    assert started[0].wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow_only
+def test_a_run_is_trained_measured_and_kept(tmp_path):
+    keys_ = {"dataset": "digits", "model": "WRN-10-1", "epochs": 3}
+    keys_ |= {"learning_rate_drops": [2, 3], "seed": 2}
+    evidence.train(claims.Job("run/seed_2", keys_), tmp_path, tmp_path / "kept")
+    kept = tmp_path / "kept" / "run" / "seed_2"
+    assert {*evidence.KEPT} == {path.name for path in kept.iterdir()}
+    measures = json.loads((kept / "measures.json").read_text())
+    assert measures["parameters"] == 77_562
+    assert 0 < measures["map_area"] <= 100
 
 
 def test_all_defined_runs_are_valid_recipes():
