@@ -255,6 +255,47 @@ def test_a_new_head_leaves_the_rest_as_it_was(registered, model):
     assert head.kernel.shape == (64, 7)
 
 
+def test_a_new_head_keeps_inserted_dropblock(registered, tmp_path):
+    plain = load(NAME)
+    inserted = models.insert_dropblock(
+        plain, "group[12]", keep_prob=0.8, block_size=3
+    )
+    # Also after fine-tuning: with another head and other names.
+    inserted.get_layer("group1_block1").trainable = False
+    inserted.card = dataclasses.replace(CARD, class_names=tuple("wxyz"))
+    inserted.save(tmp_path / "inserted.keras")
+    loaded = load(tmp_path / "inserted.keras", num_classes=7)
+    assert loaded.output.shape == (None, 7)
+    assert loaded.card.class_names == tuple("0123456")
+    assert loaded.card.arguments["num_classes"] == 7
+    found = [layer.name for layer in dropblock_layers(loaded)]
+    assert {"group1_dropblock", "group2_dropblock"} <= {*found}
+    assert found == [x.name for x in dropblock_layers(inserted)]
+    body = keras.Model(loaded.input, loaded.get_layer("pool").output)
+    before = keras.Model(plain.input, plain.get_layer("pool").output)
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3))
+    assert np.array_equal(body(x), before(x))
+    # The result is saved and loaded like any other model.
+    loaded.save(tmp_path / "again.keras")
+    again = load(tmp_path / "again.keras", num_classes=3)
+    assert again.output.shape == (None, 3)
+    assert len(dropblock_layers(again)) == len(found)
+
+
+def test_a_fine_tuned_model_takes_a_new_head(registered, tmp_path):
+    tuned = load(NAME, num_classes=7)
+    tuned.layers[1].trainable = False
+    tuned.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 3))
+    tuned.fit(x, np.arange(8) % 7, verbose=0)
+    tuned.save(tmp_path / "tuned.keras")
+    loaded = load(tmp_path / "tuned.keras", num_classes=3)
+    assert loaded.output.shape == (None, 3)
+    for old, new in zip(tuned.layers[:-1], loaded.layers[:-1], strict=True):
+        for a, b in zip(old.weights, new.weights, strict=True):
+            assert a.name == "keep_prob" or np.array_equal(a, b), a.path
+
+
 def test_a_model_with_its_preprocessing_takes_pixels(registered, model):
     whole = load(NAME, include_preprocessing=True)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), "uint8")

@@ -120,12 +120,18 @@ def _usual_card(name, builder, arguments):
 def with_new_head(model, num_classes):
     """Copy a model, with a new head for other classes.
 
+    Layers that were inserted into the model are kept: see
+    `models.insert_dropblock`.
+
     Args:
         model: a model with a card.
         num_classes: number of logits, int >= 1.
 
     Returns:
         A new model. Its card has no scores and the class names 0, 1, ...
+
+    Raises:
+        WeightsError: if layers were inserted into a model inside the model.
     """
     card = dataclasses.replace(
         model.card,
@@ -136,8 +142,39 @@ def with_new_head(model, num_classes):
     )
     result = card.build()
     head = tasks.find(card.task).head_layers
+    inserted = _names(model) - _names(result)
+    if inserted:
+        result = _with_head(model, head, num_classes, sorted(inserted))
+        result.card = card
     models.copy_weights(model, result, but=head)
     return result
+
+
+def _names(model):
+    return {layer.name for layer in model._flatten_layers(include_self=False)}
+
+
+def _with_head(model, head, num_classes, inserted):
+    """Build a model that its card does not describe, with another head.
+
+    Args:
+        model, num_classes: see `with_new_head`.
+        head: names of the layers of the head.
+        inserted: names of the layers that the card does not describe.
+    """
+    config = model.get_config()
+    layers = [x for x in config.get("layers", ()) if x["name"] in head]
+    if not layers:
+        raise WeightsError(
+            f"`num_classes` cannot replace the head of {model.name}, because "
+            "layers were inserted into a model inside it: "
+            f"{', '.join(inserted[:4])}. Replace the head first, then insert "
+            "the layers."
+        )
+    for layer in layers:
+        size = "units" if "units" in layer["config"] else "filters"
+        layer["config"][size] = num_classes
+    return type(model).from_config(config)
 
 
 def load_weights(model, source, network):
