@@ -4,8 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dropblock.analysis import gates, measure_gates
-from keras_dropblock.layers import HighwayBlock
+from keras_dropblock.analysis import (
+    gates,
+    measure_gates,
+    score_without_blocks,
+)
+from keras_dropblock.analysis.scores import scores
+from keras_dropblock.layers import HighwayBlock, branches_removed
 from keras_dropblock.models import WRN, HighwayNet
 
 
@@ -50,6 +55,35 @@ def test_a_block_that_changes_the_shape_is_a_plain_layer(filters, strides):
     assert y.shape == (2, -(-7 // strides), -(-6 // strides), filters)
     assert block.gate is None and block.dropblock_shortcut is None
     assert np.allclose(y, np.maximum(block.convs[0](x), 0))
+
+
+def test_a_removed_block_copies_its_input_and_a_plain_one_is_refused():
+    block, x = built((6, 5, 4))
+    before = np.asarray(block(x))
+    with branches_removed([block]):
+        assert np.array_equal(block(x), x)
+    assert np.array_equal(block(x), before)
+    plain = HighwayBlock(4, strides=2, name="plain")
+    plain(x)
+    with pytest.raises(ValueError, match="has no shortcut.*HighwayBlock plain"):
+        branches_removed([block, plain])
+
+
+def test_scores_without_each_block_that_has_a_gate():
+    keras.utils.set_random_seed(0)
+    model = HighwayNet(10, input_shape=(8, 8, 3), gate_bias=1.0)
+    x, labels = normal(16, 8, 8, 3), np.arange(16) % 10
+    rows = score_without_blocks(model, x, labels)
+    gated = ["group1_block1", "group1_block2", "group2_block2"]
+    gated += ["group2_block3", "group3_block2", "group3_block3"]
+    assert [row["removed"] for row in rows] == ["", *gated]
+    assert not any(row["has_projection"] for row in rows)
+    y = x
+    for layer in model.layers:
+        if layer.name not in ("image", "group2_block3"):
+            y = layer(y)
+    assert rows[4]["nll"] == pytest.approx(scores(y, labels)["nll"], rel=1e-4)
+    assert len({row["nll"] for row in rows}) == 7
 
 
 def test_stochastic_depth_drops_to_a_copy_of_the_input():

@@ -8,7 +8,9 @@ from keras_dropblock.layers import branches_removed, residual_blocks
 def score_without_blocks(model, images, labels, *, batch_size=256):
     """Scores of a network after removing each of its residual blocks in turn.
 
-    A block without its residual branch returns its shortcut. The authors of
+    A block without its residual branch returns its shortcut. A highway block
+    with closed transform gates returns its input; plain layers of a highway
+    network cannot be removed and have no row. The authors of
     Wide ResNets argue that in a thin and deep network few blocks learn useful
     representations, because nothing forces the gradient through the branches.
     Then most blocks can be removed at little cost.

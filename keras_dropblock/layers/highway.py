@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dropblock.layers import overrides
 from keras_dropblock.layers.convolution import SymmetricConv2D
 from keras_dropblock.layers.dropblock import (
     DropBlock2D,
@@ -44,6 +45,7 @@ class HighwayBlock(keras.Layer):
 
     Attributes:
         gate: the conv of the transform gate; None in a plain layer.
+        shortcut: None, because no conv is applied to the carried input.
 
     Input shape:
         `(batch, height, width, channels)` with `"channels_last"`.
@@ -55,6 +57,8 @@ class HighwayBlock(keras.Layer):
         Srivastava, Greff and Schmidhuber 2015,
         https://arxiv.org/abs/1505.00387, sections 2 and 2.2.
     """
+
+    shortcut = None
 
     def __init__(
         self,
@@ -132,6 +136,8 @@ class HighwayBlock(keras.Layer):
         branch = self.transform_gate(inputs) * (x - skip)
         if self.stochastic_depth is not None:
             branch = self.stochastic_depth(branch, training=training)
+        if overrides.current(self):  # see `branches_removed`
+            branch = keras.ops.zeros_like(branch)
         return skip + branch
 
     def transform_gate(self, inputs):

@@ -13,6 +13,7 @@ from keras_dropblock.layers.dropout import (
     SpatialDropout2D,
     StochasticDepth,
 )
+from keras_dropblock.layers.highway import HighwayBlock
 from keras_dropblock.layers.residual import (
     PostActivationBlock,
     PreActivationBlock,
@@ -127,27 +128,45 @@ def dropping_as_trained(model, *, stochastic_depth=False):
 
 
 def residual_blocks(model):
-    """All residual blocks of a model, nested ones included, in order."""
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, PreActivationBlock | PostActivationBlock)
-    ]
+    """All residual blocks of a model, nested ones included, in order.
+
+    Highway blocks are included if they have a transform gate. Those without
+    one are plain layers.
+    """
+    return [layer for layer in model._flatten_layers() if _has_shortcut(layer)]
+
+
+def _has_shortcut(layer):
+    if isinstance(layer, HighwayBlock):
+        return layer.gate is not None
+    return isinstance(layer, PreActivationBlock | PostActivationBlock)
 
 
 def branches_removed(blocks):
     """A context in which residual blocks return only their shortcuts.
 
-    The output of a residual branch is replaced by zeros, also in training.
-    Nested contexts and compiled models behave as described in
+    The output of a residual branch is replaced by zeros, also in training. The
+    transform gates of a highway block are replaced by zeros, so it returns its
+    input. Nested contexts and compiled models behave as described in
     `dropblock_at_inference`.
 
     Args:
-        blocks: list of `PreActivationBlock` and `PostActivationBlock` layers:
-            see `residual_blocks`.
+        blocks: list of blocks: see `residual_blocks`.
+
+    Raises:
+        ValueError: for a layer that has no shortcut.
 
     Example:
         >>> with branches_removed([model.get_layer("group2_block1")]):
         ...     model.evaluate(x_test, y_test)
     """
+    blocks = list(blocks)
+    for block in blocks:
+        if not _has_shortcut(block):
+            raise ValueError(
+                "`blocks` must be residual blocks of this package, or highway "
+                "blocks with a transform gate. Without its branch, another "
+                "layer would return nothing: it has no shortcut. Received: "
+                f"{type(block).__name__} {block.name}."
+            )
     return overrides.override(dict.fromkeys(blocks, True))
