@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import optuna
 import sqlalchemy
 from optuna.trial import TrialState
 
-from keras_dropblock.errors import StorageError
+from keras_dropblock.errors import MissingExtraError, StorageError
 from keras_dropblock.search import samplers, session, storage, worker
 from keras_dropblock.search.planned import PlannedRun
 from keras_dropblock.search.pruning import ReportEpochs
@@ -267,6 +268,67 @@ def test_a_storage_that_is_away_is_waited_for(monkeypatch, capsys):
         storage.patiently(read, 5, wait=lambda pause: time.sleep(0.02))
     with pytest.raises(ZeroDivisionError):
         storage.patiently(lambda: 1 / 0)
+
+
+@pytest.fixture
+def proxy(tmp_path):
+    """Optuna's gRPC proxy of a file of SQLite: its address, and its process."""
+    pytest.importorskip("grpc", reason="the extra grpc is not installed")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    code = (
+        "import sys, optuna.storages as s;"
+        "s.run_grpc_proxy_server(s.get_storage(sys.argv[1]),"
+        "host='localhost', port=int(sys.argv[2]))"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, sqlite(tmp_path), f"{port}"]
+    )
+    try:
+        yield f"grpc://localhost:{port}", server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_study_runs_over_the_grpc_proxy(proxy, tmp_path, monkeypatch):
+    url, server = proxy
+    numbers = []
+
+    def objective(trial):
+        numbers.append(trial.number)
+        return trial.params["x"]
+
+    one, other = (study(url, trials, tmp_path) for trials in (3, 5))
+    for each in (one, other):
+        Worker(each, objective).work()
+    # The second worker sees the trials of the first.
+    assert numbers == [0, 1, 2, 3, 4]
+    direct = study(sqlite(tmp_path), 5, tmp_path)
+    assert [t.values for t in direct.latest().values()] == [
+        t.values for t in other.latest().values()
+    ]
+    storage.close(one.storage)
+    storage.close(direct.storage)
+    # The proxy goes away. Workers wait for it.
+    server.kill()
+    server.wait()
+    monkeypatch.setattr(storage, "PATIENCE", 0.01)
+    with pytest.raises(StorageError, match="away for 0.01 s"):
+        storage.patiently(other.latest, wait=lambda pause: time.sleep(0.02))
+    storage.close(other.storage)
+
+
+def test_a_missing_package_of_a_storage_is_named(monkeypatch):
+    for module, url in (
+        ("grpc", "grpc://localhost:1"),
+        ("psycopg", "postgresql://x"),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+        extra = url.partition(":")[0]
+        with pytest.raises(MissingExtraError, match=rf"\[search,{extra}\]"):
+            storage.open_storage(url, 10)
 
 
 @pytest.mark.parametrize(

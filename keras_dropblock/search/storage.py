@@ -42,10 +42,11 @@ def open_storage(url, grace_seconds):
             with experimental():
                 return _open(url, grace_seconds)
         except ImportError as error:
+            extra = "grpc" if url.startswith("grpc:") else "postgresql"
             raise MissingExtraError(
-                f"`storage` {_shown(url)} needs a driver. For PostgreSQL, run: "
-                "pip install 'keras-dropblock[search,postgresql]'. "
-                f"({error})"
+                f"`storage` {_shown(url)} needs a driver. For PostgreSQL and "
+                "for gRPC, install an extra: "
+                f"pip install 'keras-dropblock[search,{extra}]'. ({error})"
             ) from error
         except sqlalchemy.exc.ArgumentError as error:
             raise StorageError(
@@ -94,6 +95,8 @@ def close(storage):
     storage.remove_session()
     if isinstance(storage, optuna.storages.RDBStorage):
         storage.engine.dispose()
+    if isinstance(storage, optuna.storages.GrpcStorageProxy):
+        storage.close()
 
 
 def requeue(retries):
