@@ -13,13 +13,13 @@ def compiled(notation, **recipe):
         **recipe: further keys of a recipe. Missing keys have their defaults.
     """
     from keras_dropblock import models
-    from keras_dropblock.training import plan
+    from keras_dropblock.training import compilation
     from keras_dropblock.training.recipe import Recipe
 
     recipe = Recipe(model=notation, learning_rate_drops=(), **recipe)
-    with plan.policy(recipe.dtype):
+    with compilation.policy(recipe.dtype):
         model = models.from_notation(notation, **recipe.network_options)
-        plan.compile_model(model, recipe, STEPS_PER_EPOCH)
+        compilation.compile_model(model, recipe, STEPS_PER_EPOCH)
     return model
 
 

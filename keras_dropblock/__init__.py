@@ -12,8 +12,9 @@ from keras_dropblock.errors import KerasDropBlockError
 from keras_dropblock.exports import export
 from keras_dropblock.hub import list_models, load, predict
 from keras_dropblock.layers import DropBlock1D, DropBlock2D, DropBlock3D
+from keras_dropblock.training.evaluation import evaluate
 from keras_dropblock.training.recipe import Recipe
-from keras_dropblock.training.trainer import evaluate, fit
+from keras_dropblock.training.trainer import fit
 
 __version__ = "0.2.0"
 

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 
 from keras_dropblock import data, hub, models
-from keras_dropblock.training import trainer
+from keras_dropblock.training import evaluation
 from keras_dropblock.training.recipe import Recipe
 
 
@@ -61,7 +61,7 @@ def card(image_shape=(32, 32, 3), class_names=(), **changes):
 
 
 def write_untrained(workdir, recipe, image_shape, class_names):
-    """Write the files that `trainer.load_run` reads, without training.
+    """Write the files that `evaluation.load_run` reads, without training.
 
     Returns:
         The model whose weights are in the work directory.
@@ -89,7 +89,7 @@ def write_untrained(workdir, recipe, image_shape, class_names):
 
 
 def weights(workdir):
-    model, _ = trainer.load_run(workdir)
+    model, _ = evaluation.load_run(workdir)
     return model.get_weights()
 
 

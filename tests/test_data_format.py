@@ -7,7 +7,7 @@ import pytest
 from keras_dropblock import export, load, models, tasks
 from keras_dropblock.analysis import complexity
 from keras_dropblock.errors import RecipeError, WeightsError
-from keras_dropblock.training import trainer
+from keras_dropblock.training import evaluation, trainer
 from small_runs import small
 
 NETWORKS = {
@@ -151,4 +151,4 @@ def test_training_and_evaluation_by_recipe_require_channels_last(npz, tmp_path):
     model = models.WRN(10, 1, input_shape=(3, 16, 16), num_classes=4)
     resolved = recipe.override(["mean=[1, 1, 1]", "std=[2, 2, 2]"])
     with pytest.raises(RecipeError, match=needs):
-        trainer.evaluate_model(model, resolved)
+        evaluation.evaluate_model(model, resolved)

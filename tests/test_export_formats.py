@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 
 from keras_dropblock import exports, models
 from keras_dropblock.cli import export as command
-from keras_dropblock.training import trainer
+from keras_dropblock.training import evaluation, trainer
 from keras_dropblock.training.recipe import Recipe
 from small_runs import card
 
@@ -191,7 +191,7 @@ def test_examples_are_spaced_over_test_and_drawn_from_training_images(npz):
     with np.load(npz) as arrays:
         x_train, x_test = arrays["x_train"], arrays["x_test"]
         y_test = arrays["y_test"]
-    examples = trainer.Examples(recipe)
+    examples = evaluation.Examples(recipe)
     images, labels = examples.test(10)  # every fourth of 43
     assert (images == x_test[:40:4]).all() and (labels == y_test[:40:4]).all()
     images, labels = examples.test(1000)
@@ -222,8 +222,8 @@ def test_int8_loses_little_accuracy_on_real_digits(
         with flagsaver.as_parsed(**settings, **numbers, max_metric_drop="0.01"):
             command.export()
         assert said in capsys.readouterr().out
-    model, recipe = trainer.load_run(workdir)
-    images, labels = trainer.Examples(recipe).test(360)
+    model, recipe = evaluation.load_run(workdir)
+    images, labels = evaluation.Examples(recipe).test(360)
     given = run_litert(f"{out}/model_int8.tflite", images).argmax(1)
     plain = run_litert(f"{out}/model.tflite", images).argmax(1)
     assert (plain == labels).mean() > 0.9

@@ -17,7 +17,14 @@ from keras_dropblock.errors import RecipeError
 from keras_dropblock.layers import masks
 from keras_dropblock.report import curves
 from keras_dropblock.runs.run import Run
-from keras_dropblock.training import callbacks, plan, strategies, trainer
+from keras_dropblock.training import (
+    callbacks,
+    compilation,
+    evaluation,
+    plan,
+    strategies,
+    trainer,
+)
 from keras_dropblock.training.recipe import Recipe
 from small_runs import Stop, rows, small, weights
 
@@ -59,8 +66,8 @@ def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
     assert float(history[-1]["test_accuracy"]) == pytest.approx(
         result["accuracy"], abs=1e-6
     )
-    assert trainer.evaluate(tmp_path / "run") == pytest.approx(result)
-    assert trainer.evaluate(tmp_path / "run", "train")["images"] == 100
+    assert evaluation.evaluate(tmp_path / "run") == pytest.approx(result)
+    assert evaluation.evaluate(tmp_path / "run", "train")["images"] == 100
     # Each epoch has five steps. The first is not timed.
     assert all(float(row["images_per_second"]) > 0 for row in history)
     last_line = capsys.readouterr().out.splitlines()[-1]
@@ -121,14 +128,14 @@ def test_with_a_validation_split_the_test_set_is_scored_once_at_the_end(
     )
     out = capsys.readouterr().out
     assert f"{100 - held} training, 43 test, {held} validation images" in out
-    found = trainer.evaluate(tmp_path, "validation")
+    found = evaluation.evaluate(tmp_path, "validation")
     assert found == pytest.approx(result["validation"])
 
 
 def test_a_run_without_a_validation_split_has_none_to_score(npz, tmp_path):
     trainer.fit(small(npz, "epochs=1"), tmp_path, verbose=0)
     with pytest.raises(RecipeError, match="one of train, test. Received"):
-        trainer.evaluate(tmp_path, "validation")
+        evaluation.evaluate(tmp_path, "validation")
 
 
 def test_the_progress_bar_shows_current_values(npz, tmp_path, capsys):
@@ -208,7 +215,7 @@ def test_folders_of_another_recipe_or_other_files_are_rejected(npz, tmp_path):
     with pytest.raises(ValueError, match="no recipe.toml"):
         trainer.fit(small(npz), tmp_path / "mine", verbose=0)
     with pytest.raises(ValueError, match="not a work directory"):
-        trainer.evaluate(tmp_path / "mine")
+        evaluation.evaluate(tmp_path / "mine")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +316,7 @@ def test_imagenets_recipe_trains_on_photographs(imagenette, tmp_path):
     resolved = Recipe.from_toml(tmp_path / "recipe.toml")
     assert resolved.augmentation == "resized_crop_flip"
     assert resolved.mean == (123.675, 116.28, 103.53)
-    assert trainer.evaluate(tmp_path)["nll"] == pytest.approx(result["nll"])
+    assert evaluation.evaluate(tmp_path)["nll"] == pytest.approx(result["nll"])
     # All variables but the norms decay: stem, 16 convs, 4 shortcuts (the first
     # group has one too: 64 channels become 8), kernel and bias of the logits.
     run = trainer.Trainer(plan.resolve(recipe))
@@ -327,7 +334,7 @@ def compiled(recipe, steps_per_epoch):
         num_classes=4,
         **recipe.network_options,
     )
-    plan.compile_model(model, recipe, steps_per_epoch)
+    compilation.compile_model(model, recipe, steps_per_epoch)
     return model
 
 
@@ -436,7 +443,7 @@ def test_mixed_precision_trains(npz, tmp_path, dtype):
         (None, dtype.removeprefix("mixed_")),
         ("float32", "float32"),  # for exports
     ):
-        model, _ = trainer.load_run(tmp_path / "run", asked)
+        model, _ = evaluation.load_run(tmp_path / "run", asked)
         assert model.layers[1].compute_dtype == computed
 
 
@@ -499,8 +506,8 @@ def test_mirrored_training_logs_correct_values(npz, tmp_path):
 @pytest.fixture
 def in_float64(monkeypatch):
     """Networks compute in float64 instead of the recipe's dtype."""
-    policy = plan.policy
-    monkeypatch.setattr(plan, "policy", lambda dtype: policy("float64"))
+    policy = compilation.policy
+    monkeypatch.setattr(compilation, "policy", lambda dtype: policy("float64"))
     keras.config.set_floatx("float64")  # for the losses
     yield
     keras.config.set_floatx("float32")
@@ -660,7 +667,7 @@ def test_a_run_with_a_nan_score_can_be_loaded(npz, tmp_path, monkeypatch):
         },
     )
     trainer.fit(small(npz, "epochs=1"), tmp_path / "run", verbose=0)
-    model, _ = trainer.load_run(tmp_path / "run")
+    model, _ = evaluation.load_run(tmp_path / "run")
     assert model.card.metrics["scores"]["nll"]["mean"] is None
     assert np.isnan(Run(tmp_path / "run").scores["nll"])
 

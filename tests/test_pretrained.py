@@ -22,7 +22,7 @@ from keras_dropblock.errors import WorkdirError
 from keras_dropblock.hub import registry, weights
 from keras_dropblock.layers import dropblock_layers
 from keras_dropblock.runs.run import Run
-from keras_dropblock.training import trainer
+from keras_dropblock.training import evaluation
 from keras_dropblock.training.recipe import Recipe
 
 NAME = "wrn_10_1_quadrants_dropblock"
@@ -553,10 +553,10 @@ def test_a_damaged_run_or_keras_file_raises_one_error(model, tmp_path):
     (run / "run.json").write_text('{"sessions": []}')
     file = run / "model.weights.h5"
     model.save_weights(file)
-    assert_same(trainer.load_run(run)[0], model)
+    assert_same(evaluation.load_run(run)[0], model)
     file.write_bytes(file.read_bytes()[:-5000])
     with pytest.raises(weights.WeightsError, match="cannot be read as weights"):
-        trainer.load_run(run)
+        evaluation.load_run(run)
     for content in (b"[]", b"", b"\xff", b"3"):
         (run / "run.json").write_bytes(content)
         with pytest.raises(WorkdirError, match="run.json .*Restore the file"):

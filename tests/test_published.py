@@ -11,7 +11,7 @@ from cards_check import check_cards
 from keras_dropblock import data, load
 from keras_dropblock.analysis.complexity import parameters
 from keras_dropblock.hub import Card, registry, weights
-from keras_dropblock.training import plan, trainer
+from keras_dropblock.training import evaluation, plan
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLISHED = sorted(registry.cards())
@@ -88,7 +88,7 @@ def test_the_weights_give_the_scores_of_the_card_on_real_data(name):
     if metrics["test"]["sha256"] is not None:
         dataset = plan.resolve(recipe).dataset
         assert publish.test_digest(dataset) == metrics["test"]["sha256"]
-    found = trainer.evaluate_model(load(name), recipe)
+    found = evaluation.evaluate_model(load(name), recipe)
     own = metrics["runs"][0]
     assert found["images"] == metrics["test"]["images"]
     assert found["accuracy"] == pytest.approx(own["accuracy"], abs=2e-3)

@@ -18,7 +18,7 @@ from keras_dropblock.files import write_json
 from keras_dropblock.hub import Card, registry, weights
 from keras_dropblock.runs.workdir import Session, taken
 from keras_dropblock.tasks import Classification
-from keras_dropblock.training import plan, trainer
+from keras_dropblock.training import evaluation, plan, trainer
 from keras_dropblock.training.recipe import Recipe
 from small_runs import small
 
@@ -47,7 +47,7 @@ def trained(npz, tmp_path_factory):
     (workdir / "history.csv").write_text(
         f"{columns},learning_rate,images_per_second\n{''.join(rows)}"
     )
-    write_json(workdir / "metrics.json", trainer.evaluate(workdir))
+    write_json(workdir / "metrics.json", evaluation.evaluate(workdir))
     change(workdir / "run.json", commit(COMMIT))
     return workdir
 
@@ -62,7 +62,7 @@ def run(trained, tmp_path):
 def seeds(run):
     """Two runs that differ only in the seed, and what is published of them."""
     other = shutil.copytree(run, run.with_name("seed1"))
-    model = trainer.load_run(other)[0]
+    model = evaluation.load_run(other)[0]
     for variable in learned(model):
         variable.assign(variable + 1.0)
     model.save_weights(other / "model.weights.h5")
@@ -154,7 +154,7 @@ def test_publishing_a_run_writes_weights_card_and_table_rows(
     )
     model = load(NAME)
     for ours, theirs in zip(
-        learned(model), learned(trainer.load_run(run)[0]), strict=True
+        learned(model), learned(evaluation.load_run(run)[0]), strict=True
     ):
         assert np.array_equal(ours, theirs)
     assert model.card.dataset == "quadrants.npz"
@@ -211,7 +211,7 @@ def test_several_seeds_give_mean_and_std_and_the_first_ones_weights(
     ).exists()  # the weights are only in the wheel
     assert weights.digest(packaged) == metrics["weights"]["sha256"]
     check_cards(checkout)
-    first, other = (trainer.load_run(run)[0] for run in seeds)
+    first, other = (evaluation.load_run(run)[0] for run in seeds)
     for ours, theirs, others in zip(
         *map(learned, (load(NAME), first, other)), strict=True
     ):
@@ -262,7 +262,7 @@ def test_a_run_that_was_too_short_to_be_timed_is_published(seeds, checkout):
 def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
     names = [f"{NAME}_{letter}" for letter in "ab"]
     for run, name in zip(seeds, names, strict=True):
-        write_json(run / "metrics.json", trainer.evaluate(run))
+        write_json(run / "metrics.json", evaluation.evaluate(run))
         publication.publish([run], checkout, name=name)
     assert sorted(registry.cards()) == names
     for run, name in zip(seeds, names, strict=True):
@@ -271,7 +271,7 @@ def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
         scores = json.loads((run / "metrics.json").read_text())
         assert model.card.metrics["scores"]["nll"]["mean"] == scores["nll"]
         for ours, theirs in zip(
-            learned(model), learned(trainer.load_run(run)[0]), strict=True
+            learned(model), learned(evaluation.load_run(run)[0]), strict=True
         ):
             assert np.array_equal(ours, theirs)
     check_cards(checkout)

@@ -30,7 +30,7 @@ from keras_dropblock.errors import KerasDropBlockError
 from keras_dropblock.hub import registry, weights
 from keras_dropblock.report import curves
 from keras_dropblock.runs import workdir as workdirs
-from keras_dropblock.training import trainer
+from keras_dropblock.training import evaluation
 from keras_dropblock.training.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -95,7 +95,7 @@ def publish(
     temporary = folder.with_name(f".{os.getpid()}.{name}")
     temporary.mkdir()
     try:
-        model, _ = trainer.load_run(first.workdir)
+        model, _ = evaluation.load_run(first.workdir)
         file = temporary / "model.weights.h5"
         model.save_weights(file)  # without the optimizer's state
         place = _place(checkout, name, file.stat().st_size, in_wheel, url)
@@ -178,8 +178,8 @@ def _place(checkout, name, size, in_wheel, url):
 def _card(name, finished, model, recipe, file, url, default):
     """Evaluate the weights again and make the card of the published model."""
     first = finished[0]
-    examples = trainer.Examples(recipe).plan
-    _check_scores(first, trainer.evaluate_model(model, recipe), recipe)
+    examples = evaluation.Examples(recipe).plan
+    _check_scores(first, evaluation.evaluate_model(model, recipe), recipe)
     metrics = {
         "parameters": parameters(model),
         **_summary(finished, recipe.task.metrics),
@@ -213,7 +213,7 @@ def _write_card(folder, card, first, model, recipe):
     curves.draw(
         first.workdir / workdirs.HISTORY, metrics, folder / "curves.png"
     )
-    plan = trainer.Examples(
+    plan = evaluation.Examples(
         Recipe.from_toml(first.workdir / workdirs.RECIPE)
     ).plan
     recipe.task.draw(model, plan.batches("test"), card, folder)

@@ -135,11 +135,11 @@ def _subject(source, labels):
     from keras_dropblock import hub
     from keras_dropblock.analysis.subjects import Subject
     from keras_dropblock.errors import WeightsError
-    from keras_dropblock.training import plan, trainer
+    from keras_dropblock.training import evaluation, plan
 
     name, label = pathlib.Path(source).name, source
     if _is_run(source):
-        model, recipe = trainer.load_run(source, "float32")
+        model, recipe = evaluation.load_run(source, "float32")
         key = str(sorted(recipe.override(["seed=0"]).flat().items()))
         label = labels.setdefault(key, name)
     else:
@@ -154,7 +154,7 @@ def _subject(source, labels):
         raise WeightsError(
             f"{source} must be a classifier. Its task is {model.card.task}."
         )
-    examples = trainer.Examples(recipe)
+    examples = evaluation.Examples(recipe)
     images, classes = examples.of("test", _IMAGES.value)
     validation = None
     if "validation" in examples.plan.dataset.splits:
@@ -177,7 +177,7 @@ def _unknown(card, shape):
     import dataclasses
 
     from keras_dropblock import data
-    from keras_dropblock.training import plan, trainer
+    from keras_dropblock.training import evaluation, plan
 
     if "uncertainty" not in _WHAT.value:
         return {}
@@ -185,7 +185,7 @@ def _unknown(card, shape):
     images = {"noise": rng.integers(0, 256, shape, "uint8")}
     for name in _UNKNOWN.value:
         recipe = plan.recipe_of(dataclasses.replace(card, dataset=name))
-        other = trainer.Examples(
+        other = evaluation.Examples(
             dataclasses.replace(
                 recipe,
                 test_split="test",

@@ -17,10 +17,10 @@ _SPLIT = flags.DEFINE_enum(
 
 
 def evaluate():
-    from keras_dropblock.training import trainer
+    from keras_dropblock.training import evaluation
 
     model, recipe = trained.load()
-    scores = trainer.evaluate_model(model, recipe, _SPLIT.value)
+    scores = evaluation.evaluate_model(model, recipe, _SPLIT.value)
     print(json.dumps(scores, indent=2))
 
 

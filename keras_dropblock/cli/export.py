@@ -54,7 +54,7 @@ def export():
     if OUT.value is None:
         raise app.UsageError("--out must be given: the folder to write.")
     from keras_dropblock import exports
-    from keras_dropblock.training import trainer
+    from keras_dropblock.training import evaluation
 
     # Few runtimes compute in 16 bits, so export float32.
     model, recipe = trained.load("float32")
@@ -64,7 +64,7 @@ def export():
     if _FORMAT.value != "litert_int8":
         print(f"Exported: {exports.export(model, OUT.value, **shared)}")
         return
-    examples = trainer.Examples(recipe)
+    examples = evaluation.Examples(recipe)
     result = exports.export(
         model,
         OUT.value,

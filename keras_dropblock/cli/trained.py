@@ -24,14 +24,14 @@ def load(dtype=None):
     """
     from keras_dropblock import hub
     from keras_dropblock.errors import WeightsError, WorkdirError
-    from keras_dropblock.training import plan, trainer
+    from keras_dropblock.training import evaluation, plan
 
     if (WORKDIR.value is None) == (_MODEL.value is None):
         raise WorkdirError(
             "Exactly one of --workdir and --model must be given."
         )
     if _MODEL.value is None:
-        return trainer.load_run(WORKDIR.value, dtype)
+        return evaluation.load_run(WORKDIR.value, dtype)
     model = hub.load(_MODEL.value)
     if getattr(model, "card", None) is None:
         raise WeightsError(

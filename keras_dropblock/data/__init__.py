@@ -4,11 +4,12 @@ from keras_dropblock.data import sources
 from keras_dropblock.data.batches import ArrayBatches, Batches
 from keras_dropblock.data.dataset import ArrayDataset, Dataset
 from keras_dropblock.data.images import fit_to_size
+from keras_dropblock.data.options import Options
 from keras_dropblock.data.preprocessing import (
     Preprocessing,
     published_statistics,
 )
-from keras_dropblock.data.sources import Options, load
+from keras_dropblock.data.sources import load
 from keras_dropblock.errors import DataError
 
 __all__ = [

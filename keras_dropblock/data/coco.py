@@ -30,7 +30,7 @@ def load(root, options):
 
     Args:
         root: the folder.
-        options: `sources.Options`. `image_size` is required. `train_split`
+        options: `data.Options`. `image_size` is required. `train_split`
             may be a part of the training images, such as `"train[:32]"`. With
             `skip_broken`, images that are listed but absent are left out and
             counted.

@@ -35,7 +35,7 @@ def load(root, options):
 
     Args:
         root: the folder.
-        options: `sources.Options`. `image_size` is required unless all images
+        options: `data.Options`. `image_size` is required unless all images
             have the same size.
 
     Returns:

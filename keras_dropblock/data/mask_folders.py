@@ -28,7 +28,7 @@ def load(root, options):
 
     Args:
         root: the folder.
-        options: `sources.Options`. `image_size` is required. A fraction as
+        options: `data.Options`. `image_size` is required. A fraction as
             `test_split` or `validation_split` takes the images of a missing
             folder from the training images.
 

@@ -32,7 +32,7 @@ def load(options):
     others. Boxes enclose the visible part of a shape.
 
     Args:
-        options: `sources.Options`. `image_size` is (96, 128) if it is None.
+        options: `data.Options`. `image_size` is (96, 128) if it is None.
 
     Returns:
         `AnnotatedDataset` with boxes or masks.

@@ -2,11 +2,9 @@
 
 import dataclasses
 import pathlib
-import zipfile
-
-import numpy as np
 
 from keras_dropblock.data import (
+    arrays,
     coco,
     folders,
     mask_folders,
@@ -14,65 +12,11 @@ from keras_dropblock.data import (
     tfds,
     tfds_boxes,
 )
-from keras_dropblock.data.dataset import ArrayDataset
+from keras_dropblock.data.options import Options
 from keras_dropblock.data.photographs import TFDSPhotographs
 from keras_dropblock.errors import DataError
 
 FOLDER = "folder:"
-# Errors of `np.load`. It raises TypeError in `with` for a single array.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Options for reading a data set. Each source uses some of them.
-
-    Args:
-        data_dir: folder of TensorFlow Datasets; None: its default.
-        train_split, test_split: names or slices of TensorFlow Datasets, such
-            as `"train+extra"`. For a folder of images without a test folder,
-            `test_split` is a fraction of the training images.
-        validation_split: fraction of the training images to hold out, or a
-            slice of TensorFlow Datasets; None: no validation split.
-        image_size: side in pixels to which the central square of each image
-            is resized, or (height, width), to which its largest central part
-            of that shape is; None: images are not resized and must all have
-            the same size. With boxes or masks, whole images are scaled into
-            this size.
-        skip_broken: whether to skip and count files of a folder that cannot
-            be decoded, instead of raising an error.
-        streamed: whether images stay on disk until they are needed.
-        crop_fraction: for streamed test images, side of the central crop as a
-            fraction of the shorter side.
-        labels: what is wanted for each image: `"classes"`, `"boxes"` or
-            `"masks"`.
-        ignored_labels: labels of masks that mean "not labeled", besides 255.
-    """
-
-    data_dir: str | None = None
-    train_split: str = "train"
-    test_split: str | float = "test"
-    validation_split: str | float | None = None
-    image_size: int | tuple[int, int] | None = None
-    skip_broken: bool = False
-    streamed: bool = False
-    crop_fraction: float = 1.0
-    labels: str = "classes"
-    ignored_labels: tuple[int, ...] = ()
-
-    @property
-    def frame(self):
-        """`image_size` as (height, width), or None."""
-        if isinstance(self.image_size, int):
-            return (self.image_size, self.image_size)
-        return self.image_size
 
 
 def load(source, options=None, **changes):
@@ -122,7 +66,11 @@ def load(source, options=None, **changes):
             "test_split",
             "image_size",
         )
-        dataset = _digits() if source == "digits" else _npz(source)
+        dataset = (
+            arrays.load_digits()
+            if source == "digits"
+            else arrays.load_npz(source)
+        )
         return _with_validation(dataset, options.validation_split)
     return _tfds(source, options)
 
@@ -136,13 +84,7 @@ def has_own_validation(source):
     if source.startswith(FOLDER):
         root = pathlib.Path(source.removeprefix(FOLDER))
         return "validation" in folders.split_folders(root)
-    if not source.endswith(".npz"):
-        return False
-    try:
-        with np.load(source) as file:
-            return "x_validation" in file
-    except _UNREADABLE:
-        return False  # `load` explains what is wrong with the file
+    return source.endswith(".npz") and arrays.npz_has_validation(source)
 
 
 def _annotated(source, options):
@@ -280,73 +222,3 @@ def _tfds(source, options):
         )
     builder = tfds.open_builder(source, options.data_dir, names)
     return TFDSPhotographs(builder, names, options.frame, options.crop_fraction)
-
-
-def _digits():
-    """1,797 real digits of 8 x 8 pixels, enlarged to 32 x 32.
-
-    The split is fixed and stratified: 1,437 training and 360 test images.
-    """
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise DataError(
-            "The data set `digits` comes with scikit-learn, which is not "
-            "installed. Run: pip install scikit-learn"
-        ) from error
-    images, labels = load_digits(return_X_y=True)
-    images = images.reshape(-1, 8, 8, 1) * (255 / 16)  # 17 gray levels
-    images = images.round().astype("uint8").repeat(4, 1).repeat(4, 2)
-    x_train, x_test, y_train, y_test = train_test_split(
-        images, labels, test_size=360, random_state=0, stratify=labels
-    )
-    return ArrayDataset(
-        {"train": (x_train, y_train), "test": (x_test, y_test)},
-        tuple(str(digit) for digit in range(10)),
-    )
-
-
-def _npz(path):
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with open(path, "rb") as opened, np.load(opened) as file:
-            missing = [key for key in keys if key not in file]
-            if missing:
-                raise DataError(
-                    f"{path} must hold the arrays {', '.join(keys)}. "
-                    f"Missing: {', '.join(missing)}."
-                )
-            splits = ["train", "test"]
-            if "x_validation" in file or "y_validation" in file:
-                splits.append("validation")
-            arrays = {
-                f"{k}_{s}": file[f"{k}_{s}"] for s in splits for k in "xy"
-            }
-    except _UNREADABLE as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"Cannot read `dataset` {path}: {error}") from error
-    read = {}
-    for name in splits:
-        x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
-        x = x[..., None] if x.ndim == 3 else x
-        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        if x.dtype != np.uint8 or x.ndim != 4:
-            raise DataError(
-                f"{path}: `x_{name}` must be uint8 (images, height, width, "
-                f"channels). Received: {x.dtype} {x.shape}."
-            )
-        if y.shape[:1] != x.shape[:1]:
-            raise DataError(
-                f"{path}: `y_{name}` must hold one label for each of the "
-                f"{len(x)} images. Received: {y.dtype} {y.shape}."
-            )
-        read[name] = (x, y.astype("int64") if y.dtype.kind in "iu" else y)
-    shapes = {name: x.shape[1:] for name, (x, _) in read.items()}
-    if len({*shapes.values()}) > 1:
-        raise DataError(
-            f"{path}: the images of all splits must have the same shape. "
-            f"Received: {shapes}."
-        )
-    return ArrayDataset(read)

@@ -17,7 +17,7 @@ def load(name, data_dir, names, image_size):
 
     Args:
         name, data_dir, names: see `open_builder`.
-        image_size: `frame` of `sources.Options`.
+        image_size: `frame` of `data.Options`.
 
     Returns:
         `ArrayDataset`.

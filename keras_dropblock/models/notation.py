@@ -3,7 +3,7 @@
 import re
 
 from keras_dropblock.keys import shown
-from keras_dropblock.layers.residual import check_dropout_has_a_place
+from keras_dropblock.layers.block import check_dropout_has_a_place
 from keras_dropblock.models import (
     highway,
     preact_resnet,

@@ -1,9 +1,5 @@
-"""Turn a recipe into what is trained: data, network and optimizer.
+"""Plans of training runs: a recipe with its data set and its card."""
 
-Only this module and `strategies` know the limits of the Keras backends.
-"""
-
-import contextlib
 import dataclasses
 
 import keras
@@ -11,14 +7,7 @@ import keras
 from keras_dropblock import data, hub, models, tasks
 from keras_dropblock.errors import RecipeError
 from keras_dropblock.layers.convolution import synchronize_norms
-from keras_dropblock.optimizers import (
-    SGD,
-    cosine_schedule,
-    couple_weight_decay,
-    drop_steps,
-    step_schedule,
-)
-from keras_dropblock.training import processes, strategies
+from keras_dropblock.training import compilation, processes, strategies
 from keras_dropblock.training.recipe import Recipe
 
 
@@ -102,7 +91,7 @@ class Plan:
         if self.recipe.synchronized_norms:
             synchronize_norms(model)
         self.recipe.task.initialize(model)
-        compile_model(model, self.recipe, steps_per_epoch)
+        compilation.compile_model(model, self.recipe, steps_per_epoch)
         return model
 
 
@@ -225,37 +214,8 @@ def check(recipe):
             f"for ImageNet. Received: dataset={recipe.dataset}, "
             "image_size=None."
         )
-    _check_backend(recipe)
+    compilation.check(recipe)
     strategies.check(recipe)
-
-
-def _check_backend(recipe):
-    backend = keras.backend.backend()
-    if keras.config.image_data_format() != "channels_last":
-        raise RecipeError(
-            "Recipes need image_data_format channels_last. Received: "
-            f"image_data_format={keras.config.image_data_format()}."
-        )
-    if recipe.data_on_device and (backend != "jax" or recipe.is_streamed):
-        raise RecipeError(
-            "`data_on_device` needs the JAX backend and images in memory: it "
-            "excludes `augmentation` resized_crop_flip, which reads images "
-            f"from disk. Received: augmentation={recipe.augmentation}, "
-            f"KERAS_BACKEND={backend}."
-        )
-    if backend == "torch" and recipe.steps_per_execution > 1:
-        raise RecipeError(
-            "`steps_per_execution` must be 1 on the torch backend. Received: "
-            f"steps_per_execution={recipe.steps_per_execution}."
-        )
-    # Keras 3.15, torch 2.13, one core: a step of WRN-10-1 with DropBlock took
-    # 140 s to compile, became 52 graphs and ran in 0.24 s instead of 0.12 s.
-    if backend == "torch" and recipe.jit_compile:
-        raise RecipeError(
-            "`jit_compile` must be false on the torch backend: torch.compile "
-            "splits Keras's train step into many small graphs, which take "
-            "minutes to compile and run slower. Received: jit_compile=True."
-        )
 
 
 def open_data(recipe):
@@ -301,53 +261,3 @@ def recipe_of(card):
 def _image_size(height, width):
     """The recipe's key `image_size`: one side, or height and width."""
     return height if height == width else (height, width)
-
-
-def compile_model(model, recipe, steps_per_epoch):
-    """Compile a model with the loss, optimizer and schedule of a recipe."""
-    couple_weight_decay(model, recipe.weight_decay, norms=recipe.decay_norms)
-    drops = recipe.learning_rate_drop_steps or drop_steps(
-        recipe.learning_rate_drops, steps_per_epoch
-    )
-    warmup = recipe.warmup_steps or recipe.warmup_epochs * steps_per_epoch
-    if recipe.learning_rate_schedule == "cosine":
-        rate = cosine_schedule(
-            recipe.learning_rate,
-            recipe.epochs * steps_per_epoch,
-            warmup_steps=warmup,
-        )
-    else:
-        rate = step_schedule(
-            recipe.learning_rate,
-            drops,
-            recipe.learning_rate_factor,
-            warmup_steps=warmup,
-        )
-    optimizer = SGD(
-        rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        reset_momentum_at=drops if recipe.reset_momentum else (),
-        learning_rate_factors=recipe.task.learning_rate_factors(),
-    )
-    backend = keras.backend.backend()
-    recipe.task.compile(
-        model,
-        optimizer,
-        jit_compile=True if backend == "jax" else recipe.jit_compile,
-        steps_per_execution=recipe.steps_per_execution,
-    )
-    # The optimizer's variables must be created inside the strategy's scope,
-    # so build it here and not in the first step.
-    model.optimizer.build(model.trainable_variables)
-
-
-@contextlib.contextmanager
-def policy(dtype):
-    """A context with this Keras dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
