@@ -33,7 +33,7 @@ class ExportError(KerasDropBlockError, ValueError):
 
 
 class DifferenceError(KerasDropBlockError, RuntimeError):
-    """The outputs of an export differ from the model's. It was not kept."""
+    """The outputs of an export differ from the model's. It is not kept."""
 
 
 class ReportError(KerasDropBlockError, ValueError):

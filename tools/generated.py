@@ -167,9 +167,9 @@ class Generated(SphinxDirective):
 def markup(app, what, name, obj, options, lines):
     """Make a docstring of this package valid reStructuredText.
 
-    Docstrings write code in single backticks, as in Markdown: a plural s may
-    follow. Characters outside of code that reStructuredText treats as
-    markup stand for themselves.
+    Docstrings write code in single backticks, as in Markdown, and a plural s
+    may follow. Outside of code, characters that are markup in
+    reStructuredText are escaped.
     """
     parts = CODE.split("\n".join(lines))
     for i, part in enumerate(parts):

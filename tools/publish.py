@@ -337,7 +337,7 @@ def network_name(recipe):
 
 
 def _tell_recipe(checkout, name):
-    """Link the card in the head of the recipe."""
+    """Add a link to the card to the head of the recipe."""
     path = checkout / "training" / "recipes" / f"{name}.toml"
     if path.is_file() and _NOT_RUN in (text := path.read_text("utf-8")):
         result = f"Result: models/{name}/README.md."

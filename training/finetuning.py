@@ -2,9 +2,9 @@
 
     python training/finetuning.py --initial_weights=build/cifar100_resnet20.pth
 
-Without flags of its own it compares fine-tuning with training from new
-weights, on 1,000 images of CIFAR-10: see docs/finetuning.md. Run it again to
-continue after an interruption.
+It compares fine-tuning with training from random weights, on 1,000 images of
+CIFAR-10: see docs/finetuning.md. After an interruption, run it again to
+resume.
 """
 
 import pathlib
@@ -52,7 +52,7 @@ def main(_):
         scratch.append(accuracy(SCRATCH, seed))
         finetuned.append(accuracy(FINETUNED, seed, changes))
     difference = [b - a for a, b in zip(scratch, finetuned, strict=True)]
-    print(line("new weights, test accuracy in %", scratch))
+    print(line("random weights, test accuracy in %", scratch))
     print(line("fine-tuned, test accuracy in %", finetuned))
     print(line("paired difference in points", difference))
 

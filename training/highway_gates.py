@@ -4,7 +4,7 @@
 
 It takes a minute on two CPU cores and writes docs/highway_gates.png: the
 gates of each block before and after training, by depth. The optimizer is
-Adam, because SGD with momentum ended at chance in so few epochs.
+Adam, because SGD with momentum did not learn in so few epochs.
 """
 
 import pathlib

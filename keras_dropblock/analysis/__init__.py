@@ -1,4 +1,4 @@
-"""Look into networks: maps, measures and scores. See docs/analysis.md."""
+"""Analysis of networks: maps, measures and scores. See docs/analysis.md."""
 
 from keras_dropblock.analysis.blocks import score_without_blocks
 from keras_dropblock.analysis.calibration import fit_temperature, reliability

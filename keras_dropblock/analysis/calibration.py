@@ -1,4 +1,4 @@
-"""Whether probabilities are right as often as they say, and how to mend it."""
+"""Calibration: whether predictions are right as often as they claim."""
 
 import math
 

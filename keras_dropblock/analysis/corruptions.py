@@ -1,8 +1,8 @@
-"""Damaged images: noise, blur, low contrast, pixelation and JPEG.
+"""Corruptions of images: noise, blur, low contrast, pixelation and JPEG.
 
 These are our own corruptions with our own strengths. They are similar to some
-of ImageNet-C and CIFAR-10-C, but scores under them cannot be compared with
-published scores on those data sets.
+of ImageNet-C and CIFAR-10-C, but the scores cannot be compared with published
+scores on those data sets.
 """
 
 import io
@@ -25,7 +25,7 @@ STRENGTHS = {
 
 
 def corrupt(images, kind, strength, seed=0):
-    """Damage images in one way, all with the same strength.
+    """Corrupt images in one way, all with the same strength.
 
     Args:
         images: uint8 array (images, height, width, channels) with 1 or 3

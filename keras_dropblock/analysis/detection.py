@@ -9,8 +9,8 @@ from keras_dropblock.errors import DataError
 
 # Names of the first six numbers of pycocotools.
 SUMMARY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-_CLEAR = 0.3  # score from which a detection counts in the confusion matrix
-_OVERLAP = 0.5  # IoU from which it is one of an object
+_CLEAR = 0.3  # least score of a detection in the confusion matrix
+_OVERLAP = 0.5  # least IoU of a detection with its object
 
 
 def average_precision(truth, detections, class_names):
@@ -28,8 +28,8 @@ def average_precision(truth, detections, class_names):
         ..., 0.95; `ap50` and `ap75` at one threshold; `ap_small`,
         `ap_medium` and `ap_large` by the area of objects, below 32^2, below
         96^2 and above, in pixels; `images`; and `class_ap`, a dict from class
-        name to AP. What cannot be measured, because no such object occurs, is
-        NaN, or None in `class_ap`.
+        name to AP. If no such object occurs, the number is NaN, or None in
+        `class_ap`.
 
     Raises:
         DataError: if pycocotools is not installed.
@@ -129,11 +129,11 @@ def overlaps(boxes, others):
 
 
 def confusions(truth, detections, classes):
-    """Count which classes are detected in place of which.
+    """Count how often objects of each class are detected as each class.
 
-    Detections with a score of 0.3 or more are assigned, the best first, to
-    the object that they overlap most, with an IoU of 0.5 or more, whatever
-    its class.
+    Only detections with a score of 0.3 or more count. The best detection
+    comes first. Each is assigned to the object that it overlaps most, with an
+    IoU of 0.5 or more. The class of that object does not matter.
 
     Args:
         truth, detections: see `average_precision`. Crowds do not count.
@@ -184,7 +184,7 @@ def draw_boxes(image, boxes, names, colors):
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     thickness = max(1, round(max(image.shape) / 300))
-    # The most certain last, on top of the others.
+    # Draw the most certain box last, on top of the others.
     for box, name, color in [*zip(boxes, names, colors, strict=True)][::-1]:
         top, left, bottom, right = map(float, box)
         color = tuple(map(int, color))

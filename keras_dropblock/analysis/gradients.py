@@ -1,4 +1,4 @@
-"""The gradient of a number by the output of a layer, on each backend."""
+"""Gradients with respect to the output of a layer, on each backend."""
 
 import keras
 
@@ -6,21 +6,22 @@ from keras_dropblock.analysis import interception
 
 
 def output_and_gradient(model, images, layer, total):
-    """The output of an inner layer, and the gradient of a number by it.
+    """The output of a layer, and the gradient with respect to this output.
 
     Args:
         model: `keras.Model`.
         images: the inputs of the model.
         layer: a layer of the model with an output of 4 axes. If it is called
             several times, its last call counts.
-        total: function from the model's outputs to a scalar tensor.
+        total: function from the model's outputs to a scalar tensor, whose
+            gradient is computed.
 
     Returns:
         Two float32 NumPy arrays of the same shape.
 
     Raises:
         ValueError: if the output does not have 4 axes, or does not influence
-            the number (on JAX, the gradient is 0 instead).
+            the scalar (on JAX, the gradient is 0 instead).
     """
     ways = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}
     backend = keras.backend.backend()

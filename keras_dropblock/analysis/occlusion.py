@@ -1,4 +1,4 @@
-"""What a classifier loses when a square hides a part of the image."""
+"""Occlusion: scores when a square hides a part of the image."""
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def occlusion_maps(model, images, classes, *, size, stride, batch_size=256):
     Returns:
         float32 array (images, rows, columns): the probability of the class
         without the square minus that with it, in [-1, 1]. It is positive
-        where the square hides what speaks for the class.
+        where the square hides evidence for the class.
 
     Reference:
         Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901, section 4.2.

@@ -19,9 +19,9 @@ def measure_redundancy(
     window=5,
     seed=0,
 ):
-    """Measure how much of what Dropout and DropBlock remove is still there.
+    """Measure how well kept units predict the units that are dropped.
 
-    The reason for DropBlock is that neighboring units of a feature map carry
+    The reason for DropBlock is that neighboring units of a feature map have
     similar information. If single units are dropped, their neighbors still
     have it. See `redundancy` for the measure.
 
@@ -113,9 +113,9 @@ def redundancy(maps, dropped, window=5):
 
     Returns:
         R squared over all channels, each divided by its standard deviation:
-        1 if the kept units determine the dropped ones, about 0 if they say
-        nothing about them. Channels do not count if they are constant, or if
-        fewer than twice as many units are dropped as the regression has
+        1 if the kept units determine the dropped ones, about 0 if they do not
+        predict them. A channel does not count if it is constant, or if the
+        number of its dropped units is less than twice the number of
         coefficients. NaN if no channel counts.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Scores of classifiers under DropBlock, damaged images and occlusion."""
+"""Scores of classifiers with DropBlock left on, and on corrupted images."""
 
 import tempfile
 
@@ -128,7 +128,7 @@ def score_under_corruption(
     seed=0,
     batch_size=256,
 ):
-    """Scores on damaged images.
+    """Scores on corrupted images.
 
     Args:
         model: `keras.Model` with logits.
@@ -139,8 +139,8 @@ def score_under_corruption(
         batch_size: images in one call of the model, int >= 1.
 
     Returns:
-        A list of dicts, the undamaged images first: `kind`, `"none"` for
-        them; `strength`, 0 for them; and the scores: see `scores.scores`.
+        A list of dicts, that of the original images first: `kind`, `"none"`
+        for them; `strength`, 0 for them; and the scores: see `scores.scores`.
     """
 
     def row(kind, strength, pixels):
@@ -151,6 +151,6 @@ def score_under_corruption(
     rows = [row("none", 0, images)]
     for kind in kinds:
         for strength in strengths:
-            damaged = corrupt(images, kind, strength, seed)
-            rows.append(row(kind, strength, damaged))
+            corrupted = corrupt(images, kind, strength, seed)
+            rows.append(row(kind, strength, corrupted))
     return rows

@@ -61,8 +61,9 @@ def segmentation_scores(counts, class_names, images):
 def palette(classes):
     """Distinct colors for classes: uint8 array (classes, 3).
 
-    Hues are a golden section of the circle apart; every other color is
-    darker. They are the same for every number of classes.
+    The hue advances by the golden section of the color circle, and every
+    other color is darker. A class has the same color for any number of
+    classes.
     """
     import colorsys
 

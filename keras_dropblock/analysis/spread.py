@@ -6,7 +6,7 @@ import numpy as np
 def measure_spread(maps, masks=None):
     """Measure how far each activation map spreads over its image.
 
-    Only positive values count: they speak for the class.
+    Only positive values count: they are evidence for the class.
 
     Args:
         maps: float array (images, map height, map width), from

@@ -86,7 +86,7 @@ def study_blocks(subjects, folder, settings):
 
 
 def study_robustness(subjects, folder, settings):
-    """Scores under DropBlock, damaged images and occlusion."""
+    """Scores with DropBlock left on, on corrupted and on occluded images."""
     for study in (_under_dropblock, _under_corruption, _under_occlusion):
         study(subjects, folder, settings)
 
@@ -143,7 +143,7 @@ def _under_corruption(subjects, folder, settings):
         if kind != "none"
     ]
     charts.draw(panels, pathlib.Path(folder, "corruptions.png"))
-    title = "Scores on damaged images (our own damages, not CIFAR-10-C)"
+    title = "Scores on corrupted images (not those of CIFAR-10-C)"
     write(folder, "corruptions", title, rows, subjects, settings)
 
 

@@ -1,4 +1,4 @@
-"""Monte Carlo DropBlock, dropout and stochastic depth, and what they find."""
+"""Monte Carlo predictions with layers that drop, and their scores."""
 
 import contextlib
 import math

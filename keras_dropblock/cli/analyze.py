@@ -7,7 +7,8 @@ averaged in the plots. The studies (--what):
 maps         Grad-CAM of the predicted classes, and how far the maps spread
 redundancy   how well the neighbors of dropped units predict them
 blocks       scores after removing each residual block
-robustness   scores under DropBlock, damaged images and a sliding square
+robustness   scores with DropBlock left on, on corrupted images, and with a
+             square of each image covered
 uncertainty  Monte Carlo predictions, calibration, errors, unknown images
 
     keras-dropblock-analyze wrn_16_1_cifar10 wrn_16_1_cifar10_dropblock \\

@@ -1,9 +1,9 @@
 """keras-dropblock-predict IMAGE...: predict image files.
 
 IMAGE is a JPEG or PNG file of any size. The model comes from a run (--workdir)
-or from any source that keras_dropblock.load accepts (--model). Each line that
-is printed starts with the file. For classification, one line for each of the
-most probable classes follows with label and probability.
+or from any source that keras_dropblock.load accepts (--model). Each printed
+line starts with the name of the file. For classification, there is one line
+for each of the most probable classes, with its label and its probability.
 
     keras-dropblock-predict --model=wrn_16_1_cifar10_dropblock cat.png dog.jpg
 """

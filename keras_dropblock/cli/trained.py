@@ -13,7 +13,7 @@ _MODEL = flags.DEFINE_string(
 
 
 def load(dtype=None):
-    """Load the model that the flags name.
+    """Load the model that the flags select.
 
     Args:
         dtype: Keras dtype policy for the model of a work directory. None:

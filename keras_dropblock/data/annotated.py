@@ -27,8 +27,8 @@ class Objects:
         classes: int array (n,), index of the class.
         crowd: bool array (n,): boxes around several objects. They are not
             trained on, and detections inside them are not errors.
-        area: float array (n,), area of the object in pixels, by which COCO
-            calls it small, medium or large.
+        area: float array (n,), area of the object in pixels. COCO divides
+            objects into small, medium and large ones by it.
     """
 
     size: tuple[int, int]
@@ -41,7 +41,7 @@ class Objects:
 class Rows:
     """Arrays of equal shape, one for each image, which are read when indexed.
 
-    What was read stays in memory, up to 4 GiB.
+    Arrays that have been read stay in memory, up to 4 GiB.
 
     Args:
         readers: for each image, a function that reads its array.
@@ -77,7 +77,7 @@ class Rows:
         return np.stack(rows) if rows else np.empty((0, *self.row_shape))
 
     def some(self, chosen):
-        """The rows with these indices, unread."""
+        """The rows with these indices. They are not read yet."""
         return Rows([self.readers[i] for i in chosen], self.row_shape)
 
 
@@ -91,7 +91,7 @@ class BoxRows:
     Args:
         objects: list of `Objects`, one for each image.
         frame: (height, width) that images are scaled into.
-        room: number of boxes of a row; None: that of the fullest image.
+        room: number of boxes of a row; None: the largest number in an image.
     """
 
     def __init__(self, objects, frame, room=None):
@@ -188,8 +188,8 @@ def image_row(read, name, frame, size=None):
     return row
 
 
-# Gray levels of the rest of a frame: the rounded mean, with which cards of
-# models that are trained on these data sets fill it too.
+# Gray levels that fill the rest of a frame: the rounded mean, as in the cards
+# of models that are trained on these data sets.
 IMAGENET_FILL = tuple(round(level) for level in IMAGENET[0])
 
 

@@ -1,8 +1,8 @@
 """Augmentation of images for training: crops, flips, Cutout and mixup.
 
 `draw` draws the random numbers of a batch with a NumPy generator. The other
-functions apply them to NumPy or JAX arrays. What moves boxes and masks with
-the image is in `geometry`.
+functions apply them to NumPy or JAX arrays. `geometry` moves boxes and masks
+together with their images.
 """
 
 import numpy as np
@@ -36,8 +36,8 @@ def draw(
         mixup: alpha of Beta(alpha, alpha), from which the weight of the first
             image of each pair is drawn, once for the whole batch; 0: no
             mixup.
-        jitter: (lowest, highest) factor of the size, for images whose boxes
-            or masks move with them; it excludes `pad`. None: no such move.
+        jitter: (lowest, highest) factor of the size, for images with boxes or
+            masks. It cannot be used together with `pad`. None: no jitter.
 
     Returns:
         A dict from `"crop"`, `"move"`, `"blank"` and `"mix"` to a tuple of

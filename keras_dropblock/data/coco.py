@@ -1,4 +1,4 @@
-"""COCO's own layout: `train2017/`, `val2017/`, `annotations/`."""
+"""Folders in the layout of COCO: `train2017/`, `val2017/`, `annotations/`."""
 
 import json
 import pathlib
@@ -22,7 +22,7 @@ _SPLITS = {"train": "train2017", "test": "val2017"}
 
 
 def load(root, options):
-    """Open a folder with the images and boxes of COCO, or laid out like it.
+    """Open a folder with the images and boxes of COCO, or in its layout.
 
     The test images are those of `val2017`, because the labels of COCO's own
     test images are not public. Boxes are clipped to their image, and boxes
@@ -138,7 +138,7 @@ def _content(path):
 
 
 def _check(annotation, by_image, classes, path):
-    """Raise DataError for an annotation that belongs to nothing."""
+    """Raise DataError if the category, image or box does not exist."""
     name = f"{path}: annotation {annotation['id']}"
     if annotation["category_id"] not in classes:
         raise DataError(
@@ -163,7 +163,7 @@ def _check(annotation, by_image, classes, path):
 
 
 def _objects(image, annotations, classes):
-    """`Objects` of an image, and counts of clipped, empty, and no boxes."""
+    """`Objects` of an image, and three counts for `repair_notes`."""
     size = (int(image["height"]), int(image["width"]))
     boxes = np.array([a["bbox"] for a in annotations], float).reshape(-1, 4)
     x, y, width, height = boxes.T

@@ -1,7 +1,8 @@
 """Whole images of any size in a frame of fixed size, without cropping.
 
-The image is scaled until it just fits, and placed at the top left. The rest of
-the frame is filled with one color. Boxes and masks go the same way, and back.
+The image is scaled to the largest size that fits, and placed at the top left.
+The rest of the frame is filled with one color. Boxes and masks are scaled in
+the same way, and back.
 """
 
 import numpy as np
@@ -53,8 +54,8 @@ def frame_image(image, frame, fill, interpolation="bilinear"):
     Args:
         image: uint8 tensor (height, width, channels), of any size.
         frame: (height, width) of the result, in pixels.
-        fill: one gray level of 0 to 255 for each channel, the color of the
-            rest.
+        fill: the color of the rest of the frame: one gray level of 0 to 255
+            for each channel.
         interpolation: a method of `tf.image.resize`. It is antialiased,
             except for `"nearest"`, which is meant for masks.
 

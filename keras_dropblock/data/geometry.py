@@ -39,16 +39,16 @@ def move(images, targets, scale, offset, mirrored):
 
     Args:
         images: normalized float32 array (images, height, width, channels).
-            What comes from outside of an image becomes 0, the mean.
-        targets: masks, an integer array (images, height, width), where what
-            comes from outside becomes `IGNORED`; or a dict with `boxes`
+            Pixels from outside of an image become 0, the mean.
+        targets: masks, an integer array (images, height, width), in which
+            pixels from outside become `IGNORED`; or a dict with `boxes`
             (images, n, 4) as y and x of the two corners in pixels, and
             `labels` (images, n).
         scale, offset, mirrored: from `draw`.
 
     Returns:
-        (images, targets), moved. A box that has less than one pixel of height
-        or width left becomes 0, with the label `NO_BOX`.
+        (images, targets), moved. If less than one pixel of a box's height or
+        width is left, the box becomes 0, with the label `NO_BOX`.
     """
     size = images.shape[1:3]
     matrices = _matrices(size[1], scale, offset, mirrored)

@@ -197,7 +197,7 @@ def read_all(images, preprocessing, first=0):
 
 
 def write_png(path, image):
-    """Write a uint8 array (height, width, channels) to a PNG file, whole."""
+    """Write a uint8 array (height, width, channels) to a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary:
         encoded = tensorflow().io.encode_png(image).numpy()

@@ -1,8 +1,8 @@
-"""Pairs of folders of images and masks, laid out as CamVid is.
+"""Pairs of folders of images and masks, in the layout of CamVid.
 
 `ROOT/train/NAME.png` has its mask in `ROOT/trainannot/NAME.png`, a file with
-one channel of class indices. `val` and `test` likewise. `ROOT/classes.txt` has
-the name of one class on each line, from class 0.
+one channel of class indices. The folders `val` and `test` have the same form.
+`ROOT/classes.txt` has the name of one class on each line, from class 0.
 """
 
 import functools

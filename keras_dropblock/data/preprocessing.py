@@ -31,7 +31,7 @@ def published_statistics(dataset):
     """Published mean and standard deviation of a data set, or None.
 
     Args:
-        dataset: name; a version or configuration after it does not matter.
+        dataset: its name, with or without version and configuration.
 
     Returns:
         (mean, std), each with one number per channel.
@@ -183,11 +183,11 @@ class Preprocessing:
 class PixelNormalization(keras.layers.Layer):
     """`(pixel - mean) / std`, channel by channel, in float32.
 
-    Keras's Normalization keeps its numbers as tensors of the backend, which
-    tf2onnx takes for further inputs.
+    Keras's Normalization layer keeps its numbers as tensors of the backend.
+    tf2onnx would treat these as further inputs.
 
     Args:
-        mean, std: one number a channel, in gray levels of 0 to 255.
+        mean, std: one number per channel, in gray levels of 0 to 255.
 
     Input shape:
         `(..., channels)`, of any dtype.

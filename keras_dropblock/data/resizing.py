@@ -77,7 +77,7 @@ def _resize(image, shape, interpolation):
 
 
 def _resize_axis(image, axis, size, interpolation):
-    """Resize one axis to `size`, bit by bit as Pillow does.
+    """Resize one axis to `size`, with exactly the pixels of Pillow.
 
     Pillow rounds the weights to 22 binary digits, computes with integers, and
     rounds to uint8 after each axis. `tf.image.resize` computes with floating

@@ -1,7 +1,7 @@
 """Generated images of textured shapes, with exact boxes and masks.
 
-They need no files, so tests and first trials of detection and segmentation run
-anywhere. An image depends only on its split and index.
+They need no files, so detection and segmentation can be tried and tested on
+any machine. An image depends only on its split and index.
 """
 
 import functools
@@ -27,9 +27,9 @@ _LEAST_VISIBLE = 0.3  # fraction of a shape that others must leave visible
 def load(options):
     """Generate the data set: 128 training and 32 test images.
 
-    Each image has a textured ground and one to four shapes of 16 pixels to
-    half of the height, in random colors and textures, some of which cover
-    others. Boxes enclose the visible part of a shape.
+    Each image has a textured ground and one to four shapes with random colors
+    and textures. Their sides are 16 pixels to half of the height. A shape may
+    cover parts of others. Boxes enclose the visible part of a shape.
 
     Args:
         options: `data.Options`. `image_size` is (96, 128) if it is None.

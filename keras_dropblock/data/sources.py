@@ -106,7 +106,7 @@ def _annotated(source, options):
 
 
 def _prefix(source):
-    """What a source starts with, by which it is told: `"coco:"`, ..."""
+    """The prefix that identifies a source, such as `"coco:"`."""
     return source if source == shapes.NAME else f"{source.partition(':')[0]}:"
 
 
@@ -123,7 +123,7 @@ def _check_labels(source, wanted):
         )
 
 
-# What these sources have for each image.
+# The labels that each source has.
 _LABELS = {
     FOLDER: ("classes",),
     mask_folders.MASKS: ("masks",),

@@ -1,6 +1,7 @@
-"""Detection data sets of TensorFlow Datasets: COCO, VOC and others like them.
+"""Detection data sets of TensorFlow Datasets, such as COCO and VOC.
 
-They have the features `image` and `objects`, which has `bbox` and `label`.
+They have the features `image` and `objects`. Each object has `bbox` and
+`label`.
 """
 
 import functools
@@ -74,7 +75,7 @@ def _rows(builder, name, part, frame):
 
 
 def _objects(example, name):
-    """`Objects` of an example, and counts of clipped, empty, and no boxes."""
+    """`Objects` of an example, and three counts for `repair_notes`."""
     found = example["objects"]
     height, width = file_size(example["image"], name)
     scale = np.float32([height, width, height, width])

@@ -1,4 +1,4 @@
-"""SavedModels whose answers belong to places of an image of any size."""
+"""SavedModels that take images of any size, and answer in their pixels."""
 
 import keras
 import numpy as np

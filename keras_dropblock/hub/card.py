@@ -14,7 +14,7 @@ LICENSE = "Apache-2.0"
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """The description of a trained model: how to use it, how good it is.
+    """The description of a trained model: how to use it and how good it is.
 
     Attributes:
         name: name of the model. For a work directory, the folder's name.
@@ -78,7 +78,7 @@ class Card:
         return dataclasses.replace(self.preprocessing, image_size=size)
 
     def build(self):
-        """Build the network, with new weights and this card.
+        """Build the network with random weights, and attach this card.
 
         The network takes images in Keras's current data format.
 

@@ -64,8 +64,8 @@ def card_and_weights(place, folder=None):
     Raises:
         WeightsError: if something is missing or invalid.
     """
-    # First the config: every model on a hub has one, so that the cache knows
-    # the commit even without a network.
+    # Get the config first. Every model on a hub has one, so its place in the
+    # cache gives the commit, also without a network connection.
     config = place.get(_CONFIG)
     own = place.get(cards.FILE)
     if own is not None:
@@ -127,9 +127,9 @@ def _read(path, source):
 def _check_is_of_keras(content, place):
     if "class_name" not in content:
         raise WeightsError(
-            f"{place}/{_CONFIG} must be of timm, with the key `architecture`, "
-            "or of a model that Keras saved, with the key `class_name`. Its "
-            f"keys: {shown(', '.join(content))}."
+            f"{place}/{_CONFIG} must be a file of timm, with the key "
+            "`architecture`, or of a model that Keras saved, with the key "
+            f"`class_name`. It has the keys {shown(', '.join(content))}."
         )
 
 

@@ -103,9 +103,9 @@ class Repository:
         path = self.get(file)
         if path is None:
             return None
-        # In the cache, a file is a link to one whose name is the SHA-256 for
-        # large files. That one may be a link as well, to a store with names
-        # of another kind, so follow one link only.
+        # In the cache, a file is a link to a blob. The name of a large blob
+        # is its SHA-256. The blob may be a link too, into a store where names
+        # are not digests, so follow only one link.
         if not path.is_symlink():
             return path
         blob = path.parent / os.readlink(path)

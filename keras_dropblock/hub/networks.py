@@ -181,7 +181,7 @@ def load_weights(model, source, network):
     """Load the argument `weights` of a builder. See `models.WRN`.
 
     Args:
-        model: the network, with new weights.
+        model: the network, with random weights.
         source: a path of a file or a folder (see `weights.is_path`); an
             address `hf://owner/name`; or the name of a model or data set (see
             `registry.for_network`).

@@ -158,8 +158,8 @@ def check(path, sha256):
     if found != sha256:
         raise WeightsError(
             f"{path} is not the published file: its SHA-256 must be {sha256}. "
-            f"Received: {found}. It was not used. Delete it, or replace it by "
-            "the published file."
+            f"Received: {found}. It was not used. Delete it, or replace it "
+            "with the published file."
         )
 
 

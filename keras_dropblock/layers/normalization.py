@@ -1,11 +1,11 @@
-"""Batch normalization by TensorFlow's fused kernel."""
+"""Batch normalization with TensorFlow's fused kernel."""
 
 import keras
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` by TensorFlow's fused kernel.
+    """`keras.layers.BatchNormalization` with TensorFlow's fused kernel.
 
     Keras 3 uses about twelve operations on the whole map, and about as many
     for the gradient. TensorFlow has one fused operation for each. TensorFlow

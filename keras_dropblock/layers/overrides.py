@@ -10,9 +10,9 @@ would contain the random operations of these layers. Compiled functions are
 therefore traced again when the settings change:
 
 - JAX has a user context, which is part of the key of its caches. Functions
-  that were traced before the context are reused after it. It would not help
-  to make new functions, because JAX treats two `jit` of the same method as
-  equal while the old one exists.
+  that were traced before the context are reused after it. New functions would
+  not help: JAX treats two `jit` of the same method as equal while the old one
+  exists.
 - On TensorFlow, every model that contains one of the layers gets new
   functions. Keras has no list of these models, which may be nested or
   subclassed, so they are found through Python's garbage collector.

@@ -42,9 +42,9 @@ def features(model, levels):
     Args:
         model: a functional Keras model with one input, an image.
         levels: the levels, in any order. Each is the name of a layer, such as
-            `"group2"`, or a stride in pixels, such as 16. A stride selects
-            the last layer with this stride which all paths through the
-            network pass. In the networks of this package, it selects the last
+            `"group2"`, or a stride in pixels, such as 16. A stride selects a
+            layer that all paths through the network pass: the last one with
+            this stride. In the networks of this package, this is the last
             group with this stride.
 
     Returns:
@@ -54,7 +54,7 @@ def features(model, levels):
 
     Raises:
         ValueError: if there is no such layer or stride, or if the output of
-            the layer is no feature map.
+            the layer is not a feature map.
         TypeError: if `model` is not functional, or a level is neither a
             string nor an int.
 

@@ -53,7 +53,7 @@ def calls(model, shapes=None):
     """The calls of the layers of a model, in the order of execution.
 
     A model inside the model counts as one call, after those of its layers.
-    Nothing is computed but shapes.
+    Only shapes are computed.
 
     Args:
         model: a functional or Sequential Keras model.
@@ -62,8 +62,8 @@ def calls(model, shapes=None):
     Returns:
         List of `Call`.
     """
-    # Keras's `compute_output_spec` would do, but it rejects other image sizes
-    # than that of the input. Hence the method that it is made of.
+    # Keras's `compute_output_spec` rejects image sizes that differ from the
+    # input's. The method that it calls accepts them.
     found, kept, position = [], [], {}
 
     def spec(layer, prefix=""):
@@ -81,7 +81,7 @@ def calls(model, shapes=None):
             made = _tensors(outputs)
             inputs = tuple(position.get(id(x), -1) for x in read)
             shape = tuple(made[0].shape) if len(made) == 1 else None
-            kept.extend(made)  # an `id` is unique among living objects only
+            kept.extend(made)  # an `id` is unique only while the object exists
             position.update({id(x): len(found) for x in made})
             found.append(Call(layer, path, inputs, shape))
             return outputs
@@ -101,7 +101,7 @@ def calls(model, shapes=None):
 
 
 def strides(model, data_format):
-    """How many pixels of the image one unit of each feature map stands for.
+    """The stride of each feature map, in pixels of the image.
 
     Args:
         model: a model with one input, an image.
@@ -109,7 +109,7 @@ def strides(model, data_format):
 
     Returns:
         List with one item for each of `calls(model)`: an int; a pair (height,
-        width) if they differ; None if the output is no feature map or does
+        width) if they differ; None if the output is not a feature map or does
         not depend on the size of the image.
     """
     axes = (1, 2) if data_format == "channels_last" else (2, 3)

@@ -43,8 +43,8 @@ def HighwayNet(
 
     Deviations: the paper's networks follow those of Romero et al. 2015, whose
     channels are different. They halve the resolution by max pooling and end
-    with a conv. `HighwayNet(19, 2)` has the depth of the paper's network with
-    2.3 M parameters, and 2.0 M parameters.
+    with a conv. `HighwayNet(19, 2)` has 2.0 M parameters; the paper's network
+    of the same depth has 2.3 M.
 
     Args:
         depth: number of convs on the path of the transform, plus the dense

@@ -42,12 +42,12 @@ def insert_dropblock(model, where, *, keep_prob, block_size, **options):
         A functional or Sequential model. A class that cannot be built from
         inputs and outputs, such as a KerasHub backbone, becomes a plain
         functional model. The new layers are named after the layers that they
-        follow, `conv4_block1_out_dropblock`. The model is compiled if `model`
-        is.
+        follow, such as `conv4_block1_out_dropblock`. The model is compiled if
+        `model` is.
 
     Raises:
-        ValueError: if `where` chooses nothing, or something whose output is
-            no feature map; the message lists similar names. Also if an
+        ValueError: if `where` chooses nothing, or a layer whose output is not
+            a feature map; the message lists similar names. Also if an
             argument is out of its range.
         TypeError: if `model` is not functional.
 
@@ -177,10 +177,10 @@ class _Copy:
 
 
 def _has_no_state(layer):
-    """Whether a layer can be shared between models without harm.
+    """Whether the model and its copy can share a layer.
 
-    An operation of `keras.ops` has no weights. Keras refuses to copy the
-    function of a Lambda layer.
+    An operation of `keras.ops` has no weights. The function of a Lambda layer
+    cannot be copied by Keras.
     """
     return not isinstance(layer, keras.Layer) or isinstance(
         layer, keras.layers.Lambda

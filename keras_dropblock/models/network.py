@@ -38,10 +38,10 @@ class Network(Carded, keras.Model):
 
 
 def builder(function):
-    """Let the card of published weights describe the network that was built.
+    """Decorate a builder: the card gets the arguments of the builder.
 
-    The builder may have other arguments than the published network, such as
-    another image size or DropBlock.
+    Without this, the card of published weights would describe the published
+    network, which may differ from the new one in DropBlock or image size.
     """
     signature = inspect.signature(function)
 

@@ -1,4 +1,4 @@
-"""Choosing layers of a functional model by name, pattern or resolution."""
+"""Choice of layers of a functional model: by name, pattern or resolution."""
 
 import dataclasses
 import difflib
@@ -69,7 +69,8 @@ def last_stages(count):
     normalization and activation of each conv, if they come directly after it.
     This is where the DropBlock paper puts it in the last two stages of
     ResNet-50. Deviation: the paper also puts it on the shortcuts. Here only
-    shortcuts with a conv have it, because an identity is no layer.
+    shortcuts with a conv have it, because an identity shortcut is not a
+    layer.
 
     Args:
         count: number of stages, int >= 1.
@@ -103,7 +104,7 @@ def find(model, where, data_format):
         List of `graph.Call`, at least one, each with a feature map.
 
     Raises:
-        ValueError: if nothing is chosen, or something is no feature map.
+        ValueError: if nothing is chosen, or an output is not a feature map.
         TypeError: for any other kind of `where`.
     """
     found = graph.calls(model)

@@ -189,9 +189,10 @@ def CifarResNet(
     Args:
         depth: `6n + 2`: 20, 32, 44, 56, 110, 1202.
         shortcut: the shortcut where the number of channels changes.
-            `"padding"` (option A) has no parameters: every second row and
-            column, and zeros for the new channels. `"projection"` (option B)
-            is a 1x1 conv with BN, as in most networks that others published.
+            `"padding"` (option A) has no parameters. It takes every second
+            row and column, and fills the new channels with zeros.
+            `"projection"` (option B) is a 1x1 conv with BN, as in most
+            networks that others published.
             All other shortcuts are the identity.
         others: see `WRN`.
 

@@ -77,7 +77,7 @@ def WRN(
             suffix such as `.weights.h5` or with a separator (`"./cifar10"`).
             Any other string is a published name, even if the working
             directory has a file or folder with that name. `weights` does not
-            change the network: DropBlock is added by `keep_prob` alone.
+            change the network: only `keep_prob` adds DropBlock.
         name: name of the model, or None for `wrn_depth_width`.
 
     Returns:

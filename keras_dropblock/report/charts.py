@@ -122,7 +122,7 @@ def _draw(title, logarithmic, lines):
 
 
 def _line(axes, color, split, mean, std, logarithmic):
-    """Draw one line and its band; whether it has a positive value."""
+    """Draw one line and its band. Returns whether it has a positive value."""
     if logarithmic:
         mean = np.where(mean > 0, mean, np.nan)  # log scale: leave a gap at 0
     epochs = np.arange(1, len(mean) + 1)

@@ -1,4 +1,4 @@
-"""Runs of one or several recipes, grouped: seeds of one recipe together."""
+"""Groups of runs. The runs of a group differ only in the seed."""
 
 import dataclasses
 import functools
@@ -65,8 +65,8 @@ def read(folders):
         the folders that contain runs).
 
     Raises:
-        WorkdirError: if a folder neither is nor contains a work directory of
-            a run that has begun.
+        WorkdirError: if a folder is not the work directory of a run that has
+            begun, and contains no such folder.
     """
     found, searches = {}, []
     for folder in map(pathlib.Path, folders):

@@ -55,7 +55,7 @@ def train(run, space, **options):
         **options: of `trainer.fit`.
 
     Raises:
-        TrialError: for an error that need not repeat in other runs.
+        TrialError: for an error that other runs may not have.
     """
     if is_finished(run):
         return
@@ -90,12 +90,12 @@ def read_scores(run, split):
 
 
 class TrialError(KerasDropBlockError):
-    """A trial failed. The others need not fail."""
+    """An error of one trial. Other trials may succeed."""
 
 
 @contextlib.contextmanager
 def _errors_of_one_trial(space):
-    """A context that turns errors that need not repeat into `TrialError`."""
+    """A context that converts errors of a single trial to `TrialError`."""
     kinds = (ArithmeticError, MemoryError, RuntimeError, ValueError)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Pruning: what Optuna learns about a run after each of its epochs."""
+"""Pruning: reports the score of each epoch to Optuna."""
 
 import csv
 
@@ -6,7 +6,7 @@ import keras
 import optuna
 
 from keras_dropblock.runs import workdir as workdirs
-from keras_dropblock.search.storage import is_away
+from keras_dropblock.search.storage import is_unreachable
 
 
 class ReportEpochs(keras.callbacks.Callback):
@@ -30,7 +30,7 @@ class ReportEpochs(keras.callbacks.Callback):
             self.add_epochs()
             prune = self.trial.should_prune()
         except Exception as error:
-            if not is_away(error):
+            if not is_unreachable(error):
                 raise
             return  # these epochs are reported after the next one
         if prune and epoch + 1 < self.epochs:  # else it is complete

@@ -24,7 +24,7 @@ class Results:
         table: `tables.Table` with a row for each trial that has begun. For a
             grid, with a row for each point, in the order of its values.
         planned: number of trials of the whole search.
-        finished: number of trials that ended: complete, pruned or failed.
+        finished: number of trials that are complete, pruned or failed.
         seconds_left: estimated from the finished trials and the number of
             running ones. None: unknown.
         confirmation: `confirmation.Confirmation`. None: there is none.
@@ -75,8 +75,8 @@ class Results:
         best = [self._values(row) for row in self.table.best()]
         if not best or len(self.table.rows) == 1:
             return (
-                "There are no two points with all their seeds finished to "
-                "compare."
+                "There are no two points to compare: all seeds of a point "
+                "must be finished."
             )
         return (
             f"Best mean validation {self.table.main.title}: "
@@ -109,8 +109,8 @@ class Results:
                 workdir / BEST,
                 f"# Trial {row['trial']}: validation {main.title} "
                 f"{tables.mean_and_std(row, main)} {main.unit}".rstrip()
-                + f", n = {row['n']}.\n# {self.finished} trials were looked "
-                "at.\n" + recipe.replaced(best[0], BEST).to_toml(),
+                + f", n = {row['n']}.\n# It is the best of {self.finished} "
+                "trials.\n" + recipe.replaced(best[0], BEST).to_toml(),
             )
 
     def _values(self, row):

@@ -45,7 +45,7 @@ def search(
         workdir: folder of the search. `trials.csv`, `best.toml`, plots and
             the page `search.html` are written there after each trial.
         retry_failed: whether to run failed trials again. Only one of the
-            workers may have it.
+            workers may set it.
         verbose: as in `trainer.fit`.
 
     Returns:
@@ -168,7 +168,7 @@ def _study(objective, settings, count):
         url = f"sqlite:///{path.replace('{', '{{').replace('}', '}}')}"
     name = settings.study or workdir.resolve().name
     if objective.named_by_values:
-        # Optuna cannot add values to a study, so another grid is another one.
+        # Optuna cannot add values to a study, so each grid has its own study.
         name += f"-{_digest(_texts(objective.space), settings.seeds)}"
     return Study(
         name,

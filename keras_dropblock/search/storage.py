@@ -10,8 +10,8 @@ import sqlalchemy
 
 from keras_dropblock.errors import MissingExtraError, StorageError
 
-PATIENCE = 600.0  # seconds to wait for a storage that went away
-RETRIES = 3  # how often a trial is resumed whose worker stopped responding
+PATIENCE = 600.0  # seconds to wait for a storage that cannot be reached
+RETRIES = 3  # how often a trial is resumed after its worker stopped responding
 
 _AWAY = (
     optuna.exceptions.StorageInternalError,
@@ -28,7 +28,7 @@ def open_storage(url, grace_seconds):
         url: `sqlite:///...`, `postgresql://...`, another URL of SQLAlchemy,
             or `grpc://host:port` of Optuna's gRPC proxy, which has no
             heartbeat.
-        grace_seconds: a trial without a heartbeat for so long is stale.
+        grace_seconds: time without a heartbeat after which a trial is stale.
 
     Returns:
         An Optuna storage.
@@ -54,7 +54,7 @@ def open_storage(url, grace_seconds):
                 f"postgresql://user@host/name. ({error})"
             ) from error
         except Exception as error:
-            if not is_away(error):
+            if not is_unreachable(error):
                 raise
             # Another worker may create the same tables at this moment.
             if attempts_left and re.search(
@@ -84,7 +84,7 @@ def _open(url, grace_seconds):
     )
 
 
-def is_away(error):
+def is_unreachable(error):
     """Whether an error says that the storage cannot be reached."""
     of_proxy = type(error).__module__.partition(".")[0] == "grpc"
     return isinstance(error, _AWAY) or of_proxy
@@ -120,7 +120,7 @@ def number_of(trial):
 
 
 def patiently(function, *arguments, wait=time.sleep):
-    """Call a function again while the storage is away.
+    """Call a function again while the storage cannot be reached.
 
     Raises:
         StorageError: after `PATIENCE` seconds.
@@ -130,11 +130,11 @@ def patiently(function, *arguments, wait=time.sleep):
         try:
             return function(*arguments)
         except Exception as error:
-            if not is_away(error):
+            if not is_unreachable(error):
                 raise
             if time.monotonic() - began > PATIENCE:
                 raise StorageError(
-                    f"The storage was away for {PATIENCE:g} s: "
+                    f"The storage could not be reached for {PATIENCE:g} s: "
                     f"{_reason(error)}. Run the same command again to resume."
                 ) from error
             if pause == 0.5:

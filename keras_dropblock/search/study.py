@@ -17,17 +17,17 @@ class Study:
 
     Attributes:
         name: name in the storage.
-        storage: Optuna storage. It may be away for some minutes.
+        storage: Optuna storage. It may be unreachable for some minutes.
         higher_is_better: direction of the values.
         distributions: dict from the name of each parameter to its Optuna
             distribution.
         sampler: function from the place of a trial, counted from 0, to an
-            Optuna sampler. So a trial does not depend on which worker samples
-            it, nor on earlier interruptions.
+            Optuna sampler. A trial therefore depends neither on the worker
+            that samples it nor on earlier interruptions.
         pruner: Optuna pruner.
         trials: number of trials, over all workers.
-        grace_seconds: a trial without a heartbeat for so long is resumed by
-            another worker.
+        grace_seconds: time without a heartbeat after which another worker
+            resumes a trial.
         lock: file that workers on one file system lock while they take a
             trial. Without it, two workers may create one trial too many,
             which is then not run.
@@ -44,7 +44,7 @@ class Study:
     lock: pathlib.Path | None = None
 
     def load(self, sampler=None):
-        """The study in its present state, created if it does not exist."""
+        """The current state of the study. It is created if it is missing."""
         return optuna.create_study(
             study_name=self.name,
             storage=self.storage,
@@ -55,7 +55,7 @@ class Study:
         )
 
     def latest(self):
-        """The trials by number: of one that was put back, the last attempt.
+        """The last attempt of each trial. Surplus trials do not count.
 
         Returns:
             A dict from the number of each trial to its `FrozenTrial`.
@@ -78,7 +78,7 @@ def put_back(loaded, number, retries):
 
     Args:
         loaded: `optuna.Study`.
-        number: the running trial's.
+        number: number of the running trial.
         retries: how often this may happen to a trial. None: always.
     """
     try:
@@ -91,7 +91,7 @@ def put_back(loaded, number, retries):
 def place(trials, number):
     """How many trials were created before a number.
 
-    Second attempts do not count, nor those that were one too many.
+    Second attempts and surplus trials do not count.
     """
     return sum(
         t.number < number

@@ -48,7 +48,7 @@ class Objective:
 
         Raises:
             optuna.TrialPruned: if the pruner stops it.
-            TrialError: for an error that need not repeat in other trials.
+            TrialError: for an error that other trials may not have.
         """
         values = self.values(trial)
         number = number_of(frozen(trial))

@@ -33,8 +33,9 @@ class Worker:
         study: `Study`.
         objective: function from an `optuna.Trial` to its value. It may raise
             `optuna.TrialPruned`.
-        errors: types of exceptions of the objective that fail only its trial.
-            Any other puts the trial back and is raised.
+        errors: types of exceptions of the objective after which only its
+            trial counts as failed. After any other exception, the trial is
+            put back, and the exception is raised.
         after: function that is called after each trial.
     """
 
@@ -146,7 +147,7 @@ def one_line(error):
 class _Heartbeat(threading.Thread):
     """A context in which the heartbeat of a trial is recorded.
 
-    Optuna's own thread ends when the storage is away once.
+    Optuna's own thread ends at the first error of the storage.
     """
 
     def __init__(self, study, trial):

@@ -1,4 +1,4 @@
-"""What tasks with a head on a backbone share."""
+"""Backbones of tasks with a head of their own: building, frozen norms."""
 
 import keras
 
@@ -14,7 +14,7 @@ FROZEN_NORMS = keys.key(
 
 
 def backbone_of(builder, arguments):
-    """Build the backbone of a card, without caring for its classifier.
+    """Build the backbone of a card. Its classifier is not used.
 
     Args:
         builder, arguments: see `Task.build`; `head` and `num_classes`, which

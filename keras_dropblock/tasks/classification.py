@@ -49,7 +49,7 @@ class Classification(FineTuned):
 
     head_learning_rate_factor: float = keys.key(
         1.0,
-        "factor of the head's learning rate over that of the other layers",
+        "learning rate of the head, divided by that of the other layers",
         "> 0 and finite",
         keys.is_positive,
     )
@@ -78,14 +78,14 @@ class Classification(FineTuned):
         Metric("nll", "NLL", "nats", 1, 4),
         Metric("ece", "ECE", "%", 100, 2),
     )
-    # Crops from images padded by 4 pixels, and flips. The last entry is for
-    # photographs, which are read from disk when they are needed.
     pictures: typing.ClassVar = {
         "confusion.png": "Confusion matrix",
         "cam.png": "The first test images of some classes, and the class "
         "activation map of the predicted class (Zhou et al. 2016). The names "
         "of wrong predictions are red.",
     }
+    # Crops from images padded by 4 pixels, and flips. The last entry is for
+    # photographs, which are read from disk when they are needed.
     augmentations: typing.ClassVar = {
         "none": {"pad": 0, "flip": False},
         "crop": {"pad": 4, "flip": False},

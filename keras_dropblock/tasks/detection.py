@@ -25,7 +25,7 @@ from keras_dropblock.tasks.transfer import FineTuned
 from keras_dropblock.tasks.vision import RetinaNet
 
 _SHOWN = 4  # images in the pictures of a run
-_CLEAR = 0.3  # score from which detections are drawn
+_CLEAR = 0.3  # least score of detections that are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Detection(FineTuned):
             For each image, a dict of `boxes` (n, 4), y and x of the corners
             in the image's own pixels, `scores` (n,) in [0, 1], the highest
             first, and `labels`, n class names. Scores are at least 0.05.
-            `top` and `batch_size` do not matter.
+            `top` and `batch_size` have no effect.
         """
         preprocessing = card.preprocessing_for(model)
         names = card.class_names or self._names(model)

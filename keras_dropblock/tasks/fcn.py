@@ -21,12 +21,13 @@ def FCN(
     """Semantic segmentation with a feature pyramid and convs on one level.
 
     The feature maps of the backbone are merged from coarse to fine, as in a
-    feature pyramid network, down to `level`. The head there is `convs` times
-    3x3 conv, BN and ReLU, each followed by DropBlock, and a 1x1 conv. Its
+    feature pyramid network, down to `level`. The head on this level has
+    `convs` times a 3x3 conv, BN, ReLU and DropBlock, and then a 1x1 conv. Its
     logits are enlarged to the size of the image by bilinear interpolation.
-    With DropBlock on this head, the paper found more than with DropBlock on
-    the backbone. It does not say where in the head; after each ReLU is a
-    choice of ours. Its code was not published.
+
+    In the paper, DropBlock in this head helps more than DropBlock in the
+    backbone. The paper does not say where in the head it is, and its code was
+    not published. It is our choice to apply it after each ReLU.
 
     Args:
         backbone: a model of `ResNet` with channels last, whose height and
@@ -132,7 +133,7 @@ def pyramid(backbone, levels):
 
 
 def check_size(backbone):
-    """Raise ValueError unless the image size suits five halvings."""
+    """Raise ValueError unless height and width are multiples of 32 pixels."""
     shape = image_shape(backbone)
     if keras.config.image_data_format() != "channels_last" or any(
         side is None or side % 32 for side in shape[:2]

@@ -16,7 +16,7 @@ _LEVELS = (2, 3, 4, 5)  # of the feature maps of ResNets
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
-    """A network of this package as KerasHub wants it: with named levels.
+    """A network of this package as a backbone of KerasHub, with levels.
 
     Args:
         network: a `FeaturePyramid` of the strides 4, 8, 16 and 32, which has
@@ -48,8 +48,8 @@ class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
 def with_plain_methods(cls):
     """Give a class that extends KerasHub's the methods of `keras.Model`.
 
-    KerasHub's turn the data into a data set of TensorFlow or Grain, to add
-    preprocessing to it. Here nothing is added, and a `PyDataset` is passed.
+    KerasHub's methods convert the data to a data set of TensorFlow or Grain,
+    to add preprocessing. This package adds none, and passes a `PyDataset`.
     """
     for name in (
         "fit",
@@ -64,10 +64,10 @@ def with_plain_methods(cls):
 
 
 class LoadedAsSaved(Carded):
-    """Base class of KerasHub's models that are loaded as they were saved.
+    """Base class of KerasHub's models, which are not compiled by default.
 
-    KerasHub's constructors compile by default, and the optimizer would then
-    expect variables in the file of a model that was not compiled.
+    KerasHub's constructors compile a model. When it is loaded, its optimizer
+    would then expect variables that the file of an uncompiled model lacks.
     """
 
     @classmethod

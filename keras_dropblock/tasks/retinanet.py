@@ -1,13 +1,16 @@
-"""KerasHub's RetinaNet, with the parts repaired that its defaults break.
+"""KerasHub's RetinaNet, with corrected initialization, losses and suppression.
 
-As it comes, KerasHub 0.32's RetinaNet does not train from new weights:
+The RetinaNet of KerasHub 0.32 does not learn from random weights. This module
+corrects three parts:
 
-- The bias for a prior of 1 % is on the box head, and that of the classes is 0.
-  Kernels have a deviation of 0.05. Both are set here as in the paper.
-- Losses are means over the classes and over the four coordinates. Weights of
-  the losses undo that here.
-- Non-maximum suppression ignores classes, and boxes reach beyond the image.
-  `ClasswiseSuppression` works class by class, on clipped boxes.
+- KerasHub sets the bias for a prior of 1 % in the box head, and a bias of 0 in
+  the class head. Its kernels have a standard deviation of 0.05. Here both are
+  initialized as in the paper.
+- KerasHub's losses are means over the classes and over the four coordinates.
+  Here the loss weights compensate for that.
+- KerasHub's non-maximum suppression ignores classes, and its boxes extend
+  beyond the image. `ClasswiseSuppression` treats each class separately, on
+  clipped boxes.
 """
 
 import math
@@ -32,9 +35,10 @@ _BOX_WEIGHT = 50.0  # of tensorflow/tpu, for a Huber loss with delta 0.1
 class ClasswiseSuppression(keras.layers.Layer):
     """Non-maximum suppression class by class, on boxes clipped to the image.
 
-    Of all pairs of a box and a class, the 1,000 with the highest scores are
-    shifted apart by class, so that KerasHub's suppression, which ignores
-    classes, compares boxes of one class only.
+    The 1,000 pairs of a box and a class with the highest scores are used.
+    KerasHub's suppression ignores classes. The boxes of each class are
+    therefore shifted to a place of their own, where they overlap only with
+    boxes of the same class.
 
     Args:
         score_threshold: least score of a detection, in [0, 1].
@@ -86,7 +90,7 @@ class ClasswiseSuppression(keras.layers.Layer):
         of_class = ops.one_hot(labels, classes) * best[..., None]
         side = max(height, width) + 1.0
         shifted = boxes + side * ops.cast(labels, "float32")[..., None]
-        # It needs a known number of images, so they go one by one.
+        # It needs a known number of images, so each image is done alone.
         found = ops.map(self._of_image, (shifted, of_class))
         shift = side * ops.cast(found["labels"], "float32")[..., None]
         valid = found["confidence"] > 0
@@ -121,11 +125,11 @@ class ClasswiseSuppression(keras.layers.Layer):
 @keras.saving.register_keras_serializable("keras_dropblock")
 @with_plain_methods
 class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
-    """KerasHub's detector with repaired losses, which keeps its card.
+    """KerasHub's detector with corrected losses, which keeps its card.
 
-    `compile(optimizer)` trains with the losses and weights of tensorflow/tpu:
-    focal loss with alpha 0.25 and gamma 1.5, and 50 times Huber's loss with
-    delta 0.1, both divided by the number of anchors that have an object.
+    `compile(optimizer)` sets the losses and weights of tensorflow/tpu: focal
+    loss with alpha 0.25 and gamma 1.5, and 50 times the Huber loss with delta
+    0.1, both divided by the number of anchors that have an object.
     """
 
     def compile(
@@ -137,8 +141,8 @@ class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
         **kwargs,
     ):
         if box_loss == "auto" and classification_loss == "auto":
-            # Keras's focal loss is the mean over classes, and has to be the
-            # sum. Huber's is the mean over coordinates there and here.
+            # Keras's focal loss is the mean over classes. It must be the sum.
+            # The Huber loss is the mean over coordinates in both codes.
             kwargs.setdefault(
                 "loss_weights",
                 {

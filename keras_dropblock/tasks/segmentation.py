@@ -66,7 +66,7 @@ class Segmentation(FineTuned):
     frozen_norms: bool = backbones.FROZEN_NORMS
     ignored_labels: tuple[int, ...] = keys.key(
         (),
-        "labels of masks that mean that nothing is labeled, besides 255",
+        'labels of masks that mean "not labeled", besides 255',
         "distinct labels in [0, 255]",
         lambda labels: (
             len({*labels}) == len(labels)
@@ -184,8 +184,8 @@ class Segmentation(FineTuned):
         Returns:
             For each image, a uint8 array (height, width) of the image's own
             size with the index of the class of each pixel. `top` and
-            `batch_size` do not matter: images of different sizes go through
-            the network one by one.
+            `batch_size` have no effect, because images of different sizes are
+            predicted one by one.
         """
         preprocessing = card.preprocessing_for(model)
         return [

@@ -35,8 +35,9 @@ class Task:
         head_layers: names of the layers whose shape depends on the number of
             classes.
         draws_epochs: whether `draw_epoch` draws anything.
-        any_size: whether answers belong to places of an image of any size,
-            so that exports take whole images and answer in their pixels.
+        any_size: whether answers are places in an image, such as boxes or
+            masks. Exports then take images of any size and answer in the
+            pixels of each image.
     """
 
     metrics: typing.ClassVar[tuple[Metric, ...]] = ()
@@ -100,7 +101,7 @@ class Task:
         }
 
     def build(self, builder, arguments):
-        """Build the network of a card, with new weights.
+        """Build the network of a card, with random weights.
 
         Args:
             builder, arguments: see `network`. The shape of the images is in
@@ -109,19 +110,19 @@ class Task:
         return models.BUILDERS[builder](**arguments)
 
     def initialize(self, model):
-        """Change the new weights of a network before training."""
+        """Change the random weights of a network before training."""
 
     def initial_preprocessing(self):
         """The `data.Preprocessing` of the weights that training starts from.
 
-        None: new weights, or weights without a card.
+        None: random weights, or weights without a card.
         """
 
     def provenance(self):
         """License and origin of the weights that training starts from.
 
         Returns:
-            Dict of arguments for `hub.Card`; {} for new weights.
+            Dict of arguments for `hub.Card`; {} for random weights.
         """
         return {}
 

@@ -9,7 +9,7 @@ from keras_dropblock import keys, models
 from keras_dropblock.errors import RecipeError, WeightsError
 from keras_dropblock.tasks.task import Task
 
-# Names of the layers that initial weights are for start with one of these.
+# The names of the layers outside the head start with one of these.
 _SHARED = ("stem", "bn", "group")
 
 
@@ -25,13 +25,13 @@ class FineTuned(Task):
         None,
         "trained weights to start from, of the same network with any head: a "
         "name, path or address as in keras_dropblock.load, or a .weights.h5 "
-        "file of a classifier; the head is always new; None: new weights",
+        "file of a classifier; the head is always new; None: random weights",
     )
     freeze: int = keys.key(
         0,
-        "number of groups, from the input on, that are not trained, with all "
-        "layers before them; their batch normalization stays in inference "
-        "mode; 0: none",
+        "number of groups, counted from the input, that are not trained, nor "
+        "any layer before them; their batch normalization stays in inference "
+        "mode",
         ">= 0",
         keys.is_not_negative,
     )
@@ -40,7 +40,7 @@ class FineTuned(Task):
         super().__post_init__()
         if self.freeze and self.initial_weights is None:
             raise RecipeError(
-                "`freeze` needs `initial_weights`: new weights must be "
+                "`freeze` needs `initial_weights`: random weights must be "
                 f"trained. Received: freeze={self.freeze}."
             )
 
@@ -62,7 +62,7 @@ class FineTuned(Task):
         return card and card.preprocessing
 
     def provenance(self):
-        """A model keeps the license of the weights that it starts from.
+        """License and origin of the initial weights, which still apply.
 
         The license of weights without a card is unknown.
         """
@@ -169,7 +169,7 @@ def _differ(name, wanted, given):
 
 
 def _freeze(model, groups):
-    """Freeze everything up to the end of a group, also its statistics."""
+    """Freeze all layers up to the end of a group, with their statistics."""
     layers = shared_layers(model)
     last = f"group{groups}"
     if last not in layers:

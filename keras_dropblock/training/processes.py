@@ -214,7 +214,7 @@ def peer_failures_raised():
 
 
 def asked_to_stop(question):
-    """Whether all processes should stop here, since one received SIGTERM.
+    """Whether all processes should stop here, because one received SIGTERM.
 
     JAX handles the signal, notifies the other processes and chooses the next
     call that no process has made yet.
