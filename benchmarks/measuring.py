@@ -47,7 +47,7 @@ RESULTS = flags.DEFINE_string(
 
 
 def has_bfloat16():
-    """Whether the processor multiplies in bfloat16, as far as Linux tells."""
+    """Whether the processor multiplies in bfloat16, according to Linux."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:

@@ -1,10 +1,10 @@
-"""Compare TPE with Hyperband against the full grid: same score, what compute?
+"""Compare TPE and Hyperband with the full grid, by the epochs that they train.
 
 A small network is trained at every point of a grid with three seeds, and the
 validation accuracy of every epoch is kept in results/search_cost.json. The
-search then runs with the package's own sampler, pruner and worker, but looks
-its epochs up in this table instead of training them again. So both see the
-same numbers, and many searches cost nothing.
+search then runs with the package's own sampler, pruner and worker, but reads
+the score of each epoch from this file instead of training. Both therefore use
+the same scores, and many searches take little time.
 
     python benchmarks/search_cost.py
 

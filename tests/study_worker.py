@@ -1,7 +1,7 @@
 """A worker of a study whose trials are short, for the tests of workers.
 
-Each trial has four steps. It notes every finished step in a file, and goes on
-after the last one if it is run again.
+Each trial has four steps, and writes every finished step to a file. If it is
+run again, it resumes after the last one.
 """
 
 import os

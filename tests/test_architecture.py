@@ -7,8 +7,8 @@ import tomllib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "keras_dropblock"
 
-# A part may import what stands above it in this list. Parts on one line do not
-# import each other, except on the first.
+# A part may import the parts in the lines above its own. Parts in the same line
+# do not import each other, except in the first line.
 LEVELS = (
     {"startup", "errors", "files", "schedules", "keys", "optimizers"},
     {"layers", "data"},
@@ -23,7 +23,7 @@ LEVELS = (
     {"search"},
     {"cli"},
 )
-# `WRN(..., weights="cifar10")` asks the hub, and a saved network has a card.
+# `WRN(..., weights="cifar10")` needs the hub, and a saved network has a card.
 UPWARDS = {("models/network.py", "hub")}
 KERAS_FREE = ("startup", "errors", "files", "keys", "schedules")
 # Heavy or optional packages.

@@ -91,7 +91,7 @@ def write_coco(root, annotations=None, images=None):
         content = {
             "images": images,
             "annotations": annotations,
-            # Not in the order of their ids, as in no file of COCO.
+            # Not sorted by id, unlike in COCO's own files.
             "categories": [
                 {"id": 44, "name": "cup"},
                 {"id": 18, "name": "dog"},

@@ -41,7 +41,7 @@ def images(shape, n=4):
     return rng.normal(size=(n, *shape)).astype("float32")
 
 
-def randomise(model):
+def randomize(model):
     """Random weights and batch statistics, so that a lost one is noticed."""
     rng = np.random.default_rng(1)
     model.set_weights(
@@ -71,7 +71,7 @@ def test_size(build, shape, parameters, layers):
 @golden
 def test_keras_file_round_trip(build, shape, parameters, layers, tmp_path):
     model = build(input_shape=shape)
-    randomise(model)
+    randomize(model)
     model.save(tmp_path / "model.keras")
     copy = keras.models.load_model(tmp_path / "model.keras")
     assert_same(model, copy, images(shape))
@@ -83,7 +83,7 @@ def test_keras_file_round_trip(build, shape, parameters, layers, tmp_path):
 @golden
 def test_weights_round_trip(build, shape, parameters, layers, tmp_path):
     model, copy = build(input_shape=shape), build(input_shape=shape)
-    randomise(model)
+    randomize(model)
     model.save_weights(tmp_path / "model.weights.h5")
     copy.load_weights(tmp_path / "model.weights.h5")
     assert_same(model, copy, images(shape))
@@ -104,7 +104,7 @@ def test_saved_model_round_trip(build, shape, parameters, layers, tmp_path):
     import tensorflow as tf
 
     model = build(input_shape=shape)
-    randomise(model)
+    randomize(model)
     model.export(str(tmp_path / "model"), verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     x = images(shape)

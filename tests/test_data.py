@@ -176,7 +176,7 @@ def test_cutout_blanks_a_square_that_may_leave_the_image():
 
 
 def test_cutout_draws_a_square_by_hand():
-    class Centre:
+    class Center:
         """A generator that centers the square on row 0, column 2."""
 
         def __init__(self):
@@ -185,7 +185,7 @@ def test_cutout_draws_a_square_by_hand():
         def integers(self, low, high, size):
             return self.places.pop(0)
 
-    (out,) = cutout(np.ones((1, 3, 5, 1), "float32"), Centre(), 2)
+    (out,) = cutout(np.ones((1, 3, 5, 1), "float32"), Center(), 2)
     assert out[..., 0].tolist() == [
         [1, 0, 0, 1, 1],
         [1, 1, 1, 1, 1],
@@ -456,8 +456,8 @@ def test_absent_data_are_an_error_within_seconds(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no network")
 
-    for behaviour in (refuse, hang):
-        monkeypatch.setattr(tfds.urllib.request, "urlopen", behaviour)
+    for behavior in (refuse, hang):
+        monkeypatch.setattr(tfds.urllib.request, "urlopen", behavior)
         started = time.monotonic()
         with pytest.raises(data.DataError) as error:
             data.load("svhn_cropped", data_dir=str(tmp_path))

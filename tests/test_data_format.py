@@ -1,4 +1,4 @@
-"""With channels_first as default, networks give the same predictions."""
+"""Networks give the same predictions if channels_first is the default."""
 
 import keras
 import numpy as np

@@ -112,20 +112,20 @@ def test_no_file_gives_no_image(decode):
 def test_every_kind_of_png_is_decoded_correctly(decode, picture):
     import tensorflow as tf
 
-    grey = picture[..., 0]
+    gray = picture[..., 0]
     deep = tf.io.encode_png(picture.astype("uint16") * 256 + 255).numpy()
     images, statuses = decode(
         write(picture, "RGB"),
         write(picture, "P"),  # four colors, which all fit into the palette
         write(picture, "RGBA"),  # transparency is ignored
-        write(grey, "L"),
-        write(grey, "LA"),
+        write(gray, "L"),
+        write(gray, "LA"),
         deep,  # the upper 8 of 16 bits are used
     )
     assert statuses == ["ok"] * 6
     for image, expected in zip(
         images,
-        [picture] * 3 + [np.stack([grey] * 3, -1)] * 2 + [picture],
+        [picture] * 3 + [np.stack([gray] * 3, -1)] * 2 + [picture],
         strict=True,
     ):
         assert (image == expected).all()

@@ -103,12 +103,12 @@ def test_files_of_any_size_and_mode_are_resized(model, loaded, photos):
 
     # 24 pixels for each square of 8: antialiasing blurs the borders.
     large = photos.repeat(3, 1).repeat(3, 2)
-    grey, small = large[1, ..., :1], photos[2, ::2, ::2]
-    out = of_files(loaded, [*map(tf.io.encode_png, (large[0], grey, small))])
+    gray, small = large[1, ..., :1], photos[2, ::2, ::2]
+    out = of_files(loaded, [*map(tf.io.encode_png, (large[0], gray, small))])
     seen = np.stack(
         [
             data.fit_to_size(image, (32, 32))
-            for image in (large[0], grey.repeat(3, -1), small)
+            for image in (large[0], gray.repeat(3, -1), small)
         ]
     )
     expected = probabilities(model, seen)

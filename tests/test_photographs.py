@@ -112,7 +112,7 @@ def test_resizing_equals_pillows_antialiased_bilinear(shape, size):
 
 
 ODD = {
-    "grey-scale": ((40, 60), "JPEG", "L"),
+    "grayscale": ((40, 60), "JPEG", "L"),
     "CMYK": ((40, 60), "JPEG", "CMYK"),
     "one pixel wide": ((50, 1), "JPEG", "RGB"),
     "one pixel high": ((1, 50), "JPEG", "RGB"),
@@ -132,7 +132,7 @@ def test_unusual_images_keep_their_color(name):
     options = {"progressive": True} if name == "progressive" else {}
     file = encode(pixels, kind, mode, **options)
     # ITU-R 601: 0.299 * 51 + 0.587 * 102 + 0.114 * 204 = 98
-    colour = (98, 98, 98) if mode == "L" else (51, 102, 204)
+    color = (98, 98, 98) if mode == "L" else (51, 102, 204)
 
     @tf.function
     def both(encoded):
@@ -143,7 +143,7 @@ def test_unusual_images_keep_their_color(name):
 
     for image in both(tf.constant(file)):
         assert image.shape == (*SIZE, 3) and image.dtype == tf.uint8
-        assert abs(image.numpy() - np.float32(colour)).max() <= 4  # JPEG's loss
+        assert abs(image.numpy() - np.float32(color)).max() <= 4  # JPEG's loss
 
 
 # --- batches
@@ -186,7 +186,7 @@ def test_the_test_has_all_images_in_order(photographs):
     assert np.array_equal(b[0][0], read[0][0])
 
 
-def test_real_photographs_are_normalised_to_about_0_and_1(photographs):
+def test_real_photographs_are_normalized_to_about_0_and_1(photographs):
     normalized = data.Preprocessing((32, 32), *photographs.statistics())
     for split, training in (("train", True), ("test", False)):
         b = batches(

@@ -277,9 +277,9 @@ def ends(started):
     for i, (process, output) in enumerate(started):
         with output:
             output.seek(0)
-            told = output.read()
+            printed = output.read()
         after = times[i] - min(times.values())
-        results.append((process.returncode, told, after))
+        results.append((process.returncode, printed, after))
     return results
 
 
@@ -347,7 +347,7 @@ def test_processes_that_are_stopped_or_killed_can_resume(npz, tmp_path, whole):
         tmp_path, npz, minutes, PAUSE=("0.3", "0.3"), SIGNAL=("", "15,0,1")
     )
     assert [code for code, _, _ in ended] == [143, 143], ended
-    stops = [told.splitlines()[-1] for _, told, _ in ended]
+    stops = [printed.splitlines()[-1] for _, printed, _ in ended]
     assert stops[0] == stops[1]
     assert stops[0].startswith("Stopped by SIGTERM after ")
     # If either process is killed, the other one stops too.
@@ -355,10 +355,12 @@ def test_processes_that_are_stopped_or_killed_can_resume(npz, tmp_path, whole):
         signals = ["", ""]
         signals[victim] = f"9,1,{3 - victim}"
         ended = train(tmp_path, npz, minutes, SIGNAL=signals)
-        code, told, after = ended[1 - victim]
+        code, printed, after = ended[1 - victim]
         assert ended[victim][0] == -signal.SIGKILL, ended
         assert code in codes and after < HEARTBEAT_SECONDS + 10, ended
-        assert "another process has" in told or "another task died" in told
+        assert (
+            "another process has" in printed or "another task died" in printed
+        )
     # Both have resumed twice. Now one process with two devices resumes.
     ended = train(tmp_path, npz, count=1)
     assert [code for code, _, _ in ended] == [0], ended
@@ -372,7 +374,9 @@ def test_processes_that_are_stopped_or_killed_can_resume(npz, tmp_path, whole):
 @on_jax
 def test_processes_with_different_recipes_raise_an_error(npz, tmp_path):
     ended = train(tmp_path, npz, flags=((), ("--set=seed=1",)))
-    for code, told, _ in ended:
+    for code, printed, _ in ended:
         assert code == 2, ended
-        assert "Process 1 has ['seed = 1'], process 0 has ['seed = 0']" in told
+        assert (
+            "Process 1 has ['seed = 1'], process 0 has ['seed = 0']" in printed
+        )
     assert not (tmp_path / "run0").exists()

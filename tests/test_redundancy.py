@@ -138,7 +138,7 @@ def test_scores_without_a_block_are_those_of_the_shortcut(network):
     names = [f"group{i}_block1" for i in (1, 2, 3)]
     assert [row["removed"] for row in rows] == ["", *names]
     assert [row["has_projection"] for row in rows] == [False, False, True, True]
-    # The first block has no projection: the network goes on with its input.
+    # The first block has no projection, so it returns its input.
     stem = network.get_layer("stem").output
     x = stem
     for layer in network.layers[3:]:

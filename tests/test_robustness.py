@@ -1,4 +1,4 @@
-"""Scores under DropBlock, damaged images and a square that hides a part."""
+"""Scores with DropBlock left on, on corrupted and on occluded images."""
 
 import keras
 import numpy as np
@@ -79,7 +79,7 @@ def network():
 LABELS = np.array([0, 1, 2, 0])
 
 
-def test_scores_of_undamaged_images_are_the_first_row(network):
+def test_scores_of_the_original_images_are_the_first_row(network):
     rows = robustness.score_under_corruption(
         network, lambda x: x / 255.0, PIXELS, LABELS, strengths=(2, 5)
     )

@@ -1,4 +1,4 @@
-"""Workers of a study: several at once, killed ones, a storage that is away."""
+"""Workers of a study: several, killed ones, and an unreachable storage."""
 
 import dataclasses
 import glob
@@ -150,7 +150,7 @@ def test_workers_on_postgresql_survive_a_kill_and_a_restart_of_the_server(
         start()
         wait_for(lambda: len(notes(tmp_path)) > before)
 
-    # The server is away for less than the 10 s after which a trial is stale.
+    # The server stops for less than the 10 s after which a trial is stale.
     kill_one_of_two(url, 30, tmp_path, grace=10, meanwhile=restart)
 
 
@@ -249,7 +249,7 @@ def test_a_worker_that_stops_leaves_its_trial_to_the_next(tmp_path):
     assert found[0].intermediate_values == {1: 0.25}
 
 
-def test_a_storage_that_is_away_is_waited_for(monkeypatch, capsys):
+def test_workers_wait_for_a_storage_that_is_unreachable(monkeypatch, capsys):
     away, pauses = [3], []
 
     def read(x):
@@ -264,7 +264,7 @@ def test_a_storage_that_is_away_is_waited_for(monkeypatch, capsys):
     # Not forever, and not for other errors.
     away[0] = -1
     monkeypatch.setattr(storage, "PATIENCE", 0.01)
-    with pytest.raises(StorageError, match="away for 0.01 s: no connection"):
+    with pytest.raises(StorageError, match="reached for 0.01 s: no connection"):
         storage.patiently(read, 5, wait=lambda pause: time.sleep(0.02))
     with pytest.raises(ZeroDivisionError):
         storage.patiently(lambda: 1 / 0)
@@ -349,7 +349,7 @@ def test_a_storage_that_was_never_there_is_an_error(url, message):
 
 
 class FakeTrial:
-    """Records what is reported. The storage is away if `away` is true."""
+    """Records reports. If `away` is true, the storage is unreachable."""
 
     number = 0
 

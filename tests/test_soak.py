@@ -32,9 +32,9 @@ def start(recipe, workdir):
 
 
 def finish(process):
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
-    return told
+    _, printed = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    return printed
 
 
 def wait_for(condition, process):
@@ -81,8 +81,8 @@ def kill(process, backup, rng, within_a_write):
             hold_in_a_write(process, backup, rng)
     finally:
         process.kill()
-        _, told = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), told
+        _, printed = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), printed
     if process.returncode == 0:
         return None
     return bool(files.temporaries(backup))

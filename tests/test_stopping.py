@@ -66,7 +66,7 @@ def trained_on(monkeypatch):
     return steps
 
 
-def test_a_run_that_is_asked_to_stop_goes_on_like_an_uninterrupted_one(
+def test_a_run_that_is_asked_to_stop_resumes_like_an_uninterrupted_one(
     npz, tmp_path, monkeypatch, capfd, deterministic, trained_on
 ):
     recipe = small(npz, "epochs=2")
@@ -251,15 +251,15 @@ def test_the_command_stops_with_the_exit_code_of_the_signal(
         time.sleep(0.1)
     # Meanwhile a second process cannot use the work directory.
     second = train(npz, tmp_path)
-    _, told = second.communicate(timeout=100)
-    assert second.returncode == 2 and f"process {process.pid} trains" in told
+    _, printed = second.communicate(timeout=100)
+    assert second.returncode == 2 and f"process {process.pid} trains" in printed
     process.send_signal(number)
-    _, told = process.communicate(timeout=100)
+    _, printed = process.communicate(timeout=100)
     assert process.returncode == code
-    assert "Traceback" not in told
+    assert "Traceback" not in printed
     stopped = re.search(
         f"Stopped by {number.name} after (.*). A checkpoint is saved. Run the",
-        told.splitlines()[-1],
+        printed.splitlines()[-1],
     )
     recipe = Recipe.from_toml(tmp_path / "recipe.toml")
     run = trainer.Trainer(plan.resolve(recipe))

@@ -1,4 +1,4 @@
-"""Uncertainty, what it finds, and calibration."""
+"""Uncertainty, how well it finds errors, and calibration."""
 
 import keras
 import numpy as np

@@ -154,7 +154,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(places, server):
         ("absent", "Cannot download .*: 404 Not Found"),
     ],
 )
-def test_a_download_that_is_not_whole_and_right_is_not_kept(
+def test_an_incomplete_or_wrong_download_is_not_kept(
     places, server, monkeypatch, path, message
 ):
     monkeypatch.setattr(weights, "_SECONDS", 0.3)

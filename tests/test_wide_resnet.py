@@ -263,9 +263,9 @@ def test_dropblock_acts_on_both_branches():
     skip = array(block(x, training=True))
     assert abs((skip == 0).mean() - 0.5) < 0.05
     # The second conv copies its input, so zeros of the input stay visible.
-    centre = np.zeros((3, 3, 64, 64), "float32")
-    centre[1, 1] = np.eye(64)
-    block.convs[1].kernel.assign(centre)
+    center = np.zeros((3, 3, 64, 64), "float32")
+    center[1, 1] = np.eye(64)
+    block.convs[1].kernel.assign(center)
     block.convs[0].kernel.assign(zeros)
     block.norms[1].beta.assign(keras.ops.ones((64,)))
     branch = array(block(x, training=True))

@@ -1,4 +1,4 @@
-"""The files of a search: tables, plots and the page, written as it goes."""
+"""The files of a search: tables, plots and a page, updated after each trial."""
 
 import base64
 import datetime
