@@ -81,6 +81,26 @@ def test_a_value_is_chosen_by_its_validation_score(tiny):
     )
 
 
+def test_two_keys_make_a_heat_map(tiny):
+    definitions = {"base": DEFINITIONS["base"], "claims": {}}
+    tried = {"keep_prob": [0.9, 0.8], "block_size": [1, 3]}
+    definitions["runs"] = {"grid": {"base": "tiny", "try": tried}}
+    grid = claims.Evidence(definitions, tiny.results)
+    for values, accuracy in (("0.9_1", 0.25), ("0.9_3", 0.5), ("0.8_1", 0.125)):
+        finish(grid, f"grid/try_{values}", accuracy)
+    assert grid.chosen("grid") is None  # one pair is missing
+    claim_tables.draw_heat_map(grid, "grid", tiny.results / "heat_map.png")
+    assert (tiny.results / "heat_map.png").stat().st_size > 5000
+    assert claim_tables.heat_map(grid, "grid").splitlines() == [
+        r"| keep_prob \\ block_size | 1 | 3 |",
+        "| ---: | ---: | ---: |",
+        "| 0.9 | 25.0 | 50.0 |",
+        "| 0.8 | 12.5 | – |",
+    ]
+    finish(grid, "grid/try_0.8_3", 0.375)
+    assert grid.chosen("grid") == {"keep_prob": 0.9, "block_size": 3}
+
+
 def test_a_table_by_hand(tiny):
     finish(tiny, "drop/try_0.1", 0.5)
     finish(tiny, "drop/try_0.3", 0.25)

@@ -56,6 +56,47 @@ def table(evidence, claim):
     )
 
 
+def heat_map(evidence, name):
+    """Validation accuracy, in %, over the two keys that a run tries."""
+    rows, columns = evidence.runs[name]["try"]
+    scores = evidence.try_scores(name)
+    heads = evidence.runs[name]["try"][columns]
+    lines = [[rf"{rows} \\ {columns}", *map(str, heads)]]
+    lines.append(["---:"] * (1 + len(heads)))
+    for value in evidence.runs[name]["try"][rows]:
+        found = [scores[value, head] for head in heads]
+        cells = ["–" if x is None else f"{100 * x:.1f}" for x in found]
+        lines.append([str(value), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _grids(evidence, claim):
+    """The runs of a claim that try pairs of values."""
+    return [
+        name
+        for name in claim["runs"]
+        if len(evidence.runs[name].get("try", ())) == 2
+    ]
+
+
+def draw_heat_map(evidence, name, path):
+    """Draw `heat_map` as a picture."""
+    from keras_dropblock.search import heat_map as pictures
+    from keras_dropblock.search import tables
+    from keras_dropblock.tasks import Classification
+
+    grid, metrics = evidence.runs[name]["try"], Classification.metrics[:1]
+    rows = []
+    for values, score in evidence.try_scores(name).items():
+        scores = [] if score is None else [{metrics[0].name: score}]
+        scores = [{**x, "seconds": None, "parameters": None} for x in scores]
+        keys = dict(zip(grid, values, strict=True))
+        rows.append({**keys, **tables.summary(metrics, scores)})
+    table_ = tables.Table(tuple(grid), 1, metrics, rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures.draw(table_, grid, path, f"Validation scores of {name}")
+
+
 def _differs(evidence, name):
     own = evidence.runs[name]
     keys = {k: v for k, v in own.items() if k not in ("base", "try")}
@@ -101,6 +142,13 @@ def page(evidence):
             continue
         parts += [f"## {claim['title']}", f"*{claim['source']}.*"]
         parts.append(table(evidence, claim))
+        for run in _grids(evidence, claim):
+            parts.append(
+                f"Validation accuracy of {run} in %, one run (n = 1) for each "
+                "cell:"
+            )
+            parts.append(heat_map(evidence, run))
+            parts.append(f"![Heat map](evidence/{run}_heat_map.png)")
         parts.append(f"![Curves of the runs](evidence/{name}.png)")
     if missing:
         parts.append("## Not trained yet\n\n" + "\n".join(missing))
@@ -124,6 +172,15 @@ def _machines(evidence):
         f"Commit {text}, {min(dates)} to {max(dates)}."
         for text, dates in found.items()
     )
+
+
+def draw_all(evidence, folder):
+    """Draw the pictures of all claims with finished runs."""
+    for name, claim in evidence.claims.items():
+        if any(evidence.finished(run) for run in claim["runs"]):
+            draw(evidence, claim, folder / f"{name}.png")
+            for run in _grids(evidence, claim):
+                draw_heat_map(evidence, run, folder / f"{run}_heat_map.png")
 
 
 def draw(evidence, claim, path):

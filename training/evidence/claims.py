@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import pathlib
@@ -52,24 +53,37 @@ class Evidence:
         return cls(tomllib.loads(text), FOLDER / "results")
 
     def tries(self, name):
-        """The runs that choose the value of a run's `try`, by that value."""
-        keys = self._keys(name)
-        tried = self.runs[name].get("try", {})
+        """The runs that choose the values of a run's `try`.
+
+        Returns:
+            Dict from a tuple of values, one for each key of `try`, to `Job`.
+        """
+        keys, tried = self._keys(name), self.runs[name].get("try")
+        if not tried:
+            return {}
         return {
-            value: Job(
-                f"{name}/try_{value}", {**keys, key: value, "seed": TRY_SEED}
+            values: Job(
+                f"{name}/try_{'_'.join(map(str, values))}",
+                {
+                    **keys,
+                    **dict(zip(tried, values, strict=True)),
+                    "seed": TRY_SEED,
+                },
             )
-            for key, values in tried.items()
-            for value in values
+            for values in itertools.product(*tried.values())
         }
+
+    def try_scores(self, name):
+        """Validation accuracies of `tries`, None where it is not known yet."""
+        return {v: self._score(job) for v, job in self.tries(name).items()}
 
     def chosen(self, name):
         """The keys that `try` has chosen. None if they are not known yet."""
-        tried = self.runs[name].get("try", {})
-        scores = {v: self._score(job) for v, job in self.tries(name).items()}
+        scores = self.try_scores(name)
         if None in scores.values():
             return None
-        return {key: max(scores, key=scores.get) for key in tried}
+        best = max(scores, key=scores.get, default=())
+        return dict(zip(self.runs[name].get("try", ()), best, strict=True))
 
     def job(self, name, seed):
         """The run of a seed. None if its keys are not chosen yet."""
