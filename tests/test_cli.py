@@ -102,12 +102,13 @@ def test_commands_print_only_their_own_output(tmp_path):
 
     image = tmp_path / "gray.png"
     Image.new("RGB", (40, 30), (120, 120, 120)).save(image)
+    (tmp_path / "notes.txt").write_text("no image")
     quiet = {k: v for k, v in os.environ.items() if "TF_CPP" not in k}
     result = module(
         "predict",
         "--model=wrn_16_1_cifar10_dropblock",
         "--top=2",
-        image,
+        tmp_path,
         env=quiet,
     )
     assert result.stderr == ""
@@ -123,6 +124,16 @@ def test_an_image_that_cannot_be_read_gives_a_one_line_error(tmp_path):
     )
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "text.png must be a complete JPEG or PNG file" in result.stderr
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    from keras_dropblock.cli import predict
+    from keras_dropblock.errors import DataError
+
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "1.jpg").touch()
+    with pytest.raises(DataError, match="must have images.*inside it do not"):
+        predict._files([str(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,7 @@ def test_an_image_that_cannot_be_read_is_named(model, images, files, tmp_path):
         ([None], "Received at 0: NoneType"),
         ([files[0], pages], "page.jpg must be a complete JPEG or PNG file"),
         ([broken], "broken.jpg cannot be decoded"),
+        ([tmp_path], r"is a folder.*sorted\("),
         ([bomb], "bomb.png must have at most 33,554,432 pixels"),
         (images[0], "Did you mean a list with this image"),
         ("cat.png", "Did you mean a list with this image"),

@@ -1,11 +1,12 @@
 """keras-dropblock-predict IMAGE...: predict image files.
 
-IMAGE is a JPEG or PNG file of any size. The model comes from a run (--workdir)
-or from any source that keras_dropblock.load accepts (--model). Each printed
-line starts with the name of the file. For classification, there is one line
-for each of the most probable classes, with its label and its probability.
+IMAGE is a JPEG or PNG file of any size, or a folder of such files. The model
+comes from a run (--workdir) or from any source that keras_dropblock.load
+accepts (--model). Each printed line starts with the name of the file. For
+classification, there is one line for each of the most probable classes, with
+label and probability.
 
-    keras-dropblock-predict --model=wrn_16_1_cifar10_dropblock cat.png dog.jpg
+    keras-dropblock-predict --model=wrn_16_1_cifar10_dropblock cat.png dogs/
 """
 
 import pathlib
@@ -33,10 +34,11 @@ def predict(images=()):
     from keras_dropblock import hub, tasks
     from keras_dropblock.errors import DataError
 
+    images = _files(images)
     model, _ = trained.load("float32")
     task = tasks.find(model.card.task)()
     try:
-        predictions = hub.predict(model, list(images), top=_TOP.value)
+        predictions = hub.predict(model, images, top=_TOP.value)
     except ValueError as error:
         raise DataError(str(error)) from error
     for image, prediction in zip(images, predictions, strict=True):
@@ -44,6 +46,30 @@ def predict(images=()):
             print("\t".join([image, *line]))
         if _PICTURES.value is not None:
             _draw(task, model.card, image, prediction)
+
+
+def _files(arguments):
+    """The files of the arguments. A folder is replaced by its images."""
+    from keras_dropblock.data.folders import SUFFIXES
+    from keras_dropblock.errors import DataError
+
+    files = []
+    for argument in arguments:
+        if not pathlib.Path(argument).is_dir():
+            files.append(argument)
+            continue
+        found = sorted(
+            str(path)
+            for path in pathlib.Path(argument).iterdir()
+            if path.suffix.lower() in SUFFIXES
+        )
+        if not found:
+            raise DataError(
+                f"{argument} must have images ({', '.join(SUFFIXES)}). It has "
+                "none. Folders inside it do not count."
+            )
+        files += found
+    return files
 
 
 def _draw(task, card, image, prediction):

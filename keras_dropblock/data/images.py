@@ -230,6 +230,11 @@ def _as_array(image, index, channels):
 
 
 def _read(path, channels):
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder. Each of `images` must be a path of a file: "
+            f"sorted(pathlib.Path({str(path)!r}).glob('*.jpg'))."
+        )
     encoded = path.read_bytes()
     tf = _tensorflow("Image files")
     try:
