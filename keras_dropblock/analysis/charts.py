@@ -107,7 +107,7 @@ def _longest(words):
     return max((len(x) for x in words if isinstance(x, str)), default=0)
 
 
-def draw_maps(images, names, networks, path):
+def draw_maps(images, names, networks, path, masks=None):
     """Draw images above their activation maps in several networks.
 
     Args:
@@ -117,6 +117,8 @@ def draw_maps(images, names, networks, path):
             maps is an array (images, map height, map width). Each map is
             scaled to its own range. Wrong predictions are red.
         path: file to write, `.png`.
+        masks: bool array (images, height, width) of objects, which are
+            outlined in white, or None.
     """
     from matplotlib.figure import Figure
 
@@ -147,4 +149,7 @@ def draw_maps(images, names, networks, path):
             )
             color = "black" if name == true else "red"
             axes.set_title(name, fontsize=9, color=color)
+    for row in grid if masks is not None else ():
+        for axes, mask in zip(row, masks, strict=True):
+            axes.contour(mask, levels=[0.5], colors="white", linewidths=0.8)
     files.write_figure(path, figure)

@@ -9,6 +9,7 @@ import pathlib
 from keras_dropblock.analysis import charts
 from keras_dropblock.analysis.blocks import score_without_blocks
 from keras_dropblock.analysis.gradcam import grad_cam
+from keras_dropblock.analysis.objects import SceneSubject, study_objects
 from keras_dropblock.analysis.occlusion import score_under_occlusion
 from keras_dropblock.analysis.outputs import outputs
 from keras_dropblock.analysis.redundancy import measure_redundancy
@@ -17,7 +18,7 @@ from keras_dropblock.analysis.robustness import (
     score_under_dropblock,
 )
 from keras_dropblock.analysis.spread import measure_spread, summarize
-from keras_dropblock.analysis.subjects import write
+from keras_dropblock.analysis.subjects import over_runs, write
 from keras_dropblock.analysis.uncertain_study import study_uncertainty
 
 _PICTURES = 6  # images in the plot of maps
@@ -25,7 +26,12 @@ _FOR_REDUNDANCY = 200  # images
 
 
 def study_maps(subjects, folder, settings):
-    """Where the networks look: Grad-CAM of the predicted classes."""
+    """Where the networks look: Grad-CAM of the predicted classes.
+
+    For detectors and segmentation networks, see `objects.study_objects`.
+    """
+    if isinstance(subjects[0], SceneSubject):
+        return study_objects(subjects, folder, settings)
     rows, drawn = [], []
     for subject in subjects:
         x = subject.inputs(subject.images)
@@ -43,6 +49,8 @@ def study_maps(subjects, folder, settings):
     )
     title = "Where the networks look"
     write(folder, "maps", title, rows, subjects, settings)
+    title = "How far the maps spread, over runs"
+    write(folder, "spread", title, over_runs(rows), subjects, settings)
 
 
 def study_redundancy(subjects, folder, settings):

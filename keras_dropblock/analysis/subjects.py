@@ -70,6 +70,39 @@ class Settings:
     about: dict = dataclasses.field(default_factory=dict)
 
 
+def over_runs(rows, by=()):
+    """Average rows of subjects with the same label.
+
+    Args:
+        rows: list of dicts with the key `label`.
+        by: further keys whose values stay apart.
+
+    Returns:
+        A list of dicts: `label`, the keys in `by`, the number of rows `n`,
+        and for each number NAME of the rows its mean NAME and its standard
+        deviation NAME_std_over_runs (ddof = 1). NaN are left out; a deviation
+        of fewer than two numbers is NaN.
+    """
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[k] for k in ("label", *by)), []).append(row)
+    result = []
+    for values, members in groups.items():
+        found = dict(zip(("label", *by), values, strict=True))
+        found["n"] = len(members)
+        for name, value in members[0].items():
+            if name in found or isinstance(value, str) or name[-4:] == "_std":
+                continue
+            numbers = np.array([row[name] for row in members], "float64")
+            numbers = numbers[np.isfinite(numbers)]
+            several = len(numbers) > 1
+            found[name] = numbers.mean() if len(numbers) else float("nan")
+            std = numbers.std(ddof=1) if several else float("nan")
+            found[f"{name}_std_over_runs"] = std
+        result.append(found)
+    return result
+
+
 def write(folder, name, title, rows, subjects, settings, **more):
     """Write the rows of a study, and a JSON file that says what they are.
 

@@ -1,8 +1,8 @@
-"""keras-dropblock-analyze MODEL...: study trained classifiers.
+"""keras-dropblock-analyze MODEL...: study trained networks.
 
 MODEL is the work directory of a run, or a source for keras_dropblock.load, such
 as the name of a published model. Runs that differ only in the seed are
-averaged in the plots. The studies (--what):
+averaged in the plots. The studies of classifiers (--what):
 
 maps         Grad-CAM of the predicted classes, and how far the maps spread
 redundancy   how well the neighbors of dropped units predict them
@@ -11,15 +11,19 @@ robustness   scores with DropBlock left on, on corrupted images, and with a
              square of each image covered
 uncertainty  Monte Carlo predictions, calibration, errors, unknown images
 
+Detectors and segmentation networks have maps of each class alone, which are
+compared with the objects' masks, or with their boxes.
+
     keras-dropblock-analyze wrn_16_1_cifar10 wrn_16_1_cifar10_dropblock \\
       --out=analysis --what=maps,robustness
+    keras-dropblock-analyze runs/camvid_0 runs/camvid_1 --out=analysis \\
+      --what=maps --objects=car,pedestrian
 """
 
 import datetime
 import pathlib
 
 import keras
-import numpy as np
 from absl import app, flags
 
 from keras_dropblock import cli
@@ -28,14 +32,26 @@ from keras_dropblock.cli.out import OUT
 TAKES_ARGUMENTS = True
 _WHAT = flags.DEFINE_list(
     "what",
-    ["maps", "redundancy", "blocks", "robustness", "uncertainty"],
-    "Studies to make, separated by commas.",
+    None,
+    "Studies to make, separated by commas. Not given: all that suit the task.",
 )
 _IMAGES = flags.DEFINE_integer(
     "images",
     1000,
     "Number of test images to use, evenly spaced in the test split.",
     lower_bound=2,
+)
+_OBJECTS = flags.DEFINE_list(
+    "objects",
+    None,
+    "Classes of objects for the maps of detectors and segmentation networks. "
+    "Not given: all classes.",
+)
+_LAYER = flags.DEFINE_string(
+    "layer",
+    None,
+    "Layer of a detector or segmentation network whose maps are studied. Not "
+    "given: group4, the last group of the backbone.",
 )
 _SAMPLES = flags.DEFINE_integer(
     "samples", 20, "Predictions of each image in Monte Carlo.", lower_bound=1
@@ -59,9 +75,11 @@ _KEEP_PROBS = flags.DEFINE_list(
 def analyze(sources=()):
     from keras_dropblock.analysis import studies, subjects
     from keras_dropblock.errors import WeightsError
+    from keras_dropblock.training import studied
 
-    unknown = [x for x in _WHAT.value if x not in studies.STUDIES]
-    if not sources or unknown or not _WHAT.value:
+    what = [*studies.STUDIES] if _WHAT.value is None else _WHAT.value
+    unknown = [x for x in what if x not in studies.STUDIES]
+    if not sources or unknown or not what:
         raise app.UsageError(
             f"--what must be some of {','.join(studies.STUDIES)}. Received: "
             f"{','.join(unknown) or 'nothing'}."
@@ -77,27 +95,53 @@ def analyze(sources=()):
     )
     keras.utils.set_random_seed(0)
     labels = {}
-    studied = [_subject(source, labels) for source in sources]
+    options = {
+        "images": _IMAGES.value,
+        "unknown": _UNKNOWN.value if "uncertainty" in what else None,
+        "objects": _OBJECTS.value,
+        "layer": _LAYER.value,
+    }
+    networks = [studied.read(x, labels, **options) for x in sources]
+    what = _suiting(what, networks)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _WHAT.value:
+    for name in what:
         try:
-            studies.STUDIES[name](studied, folder, settings)
+            studies.STUDIES[name](networks, folder, settings)
         except ValueError as error:  # the study does not suit the model
             raise WeightsError(f"--what={name}: {error}") from error
         print(f"{name}: done")
     print(f"The results are in {folder}.")
 
 
+def _suiting(what, networks):
+    """The names of the studies to make: one kind of task, and its studies."""
+    from keras_dropblock.analysis.objects import SceneSubject
+    from keras_dropblock.errors import WeightsError
+
+    scenes = [isinstance(subject, SceneSubject) for subject in networks]
+    if not any(scenes):
+        return what
+    if not all(scenes):
+        raise WeightsError(
+            "All networks must be classifiers, or none. Received: "
+            f"{', '.join(subject.name for subject in networks)}."
+        )
+    if _WHAT.value not in (None, ["maps"]):
+        raise WeightsError(
+            "--what must be maps for detectors and segmentation networks: the "
+            f"other studies are of classifiers. Received: {','.join(what)}."
+        )
+    return ["maps"]
+
+
 def _folder(sources):
     if OUT.value is not None:
         return pathlib.Path(OUT.value)
-    if len(sources) == 1 and _is_run(sources[0]):
+    from keras_dropblock.training.studied import is_run
+
+    if len(sources) == 1 and is_run(sources[0]):
         return pathlib.Path(sources[0], "analysis")
     raise app.UsageError("--out must be given, unless there is a single run.")
-
-
-def _is_run(source):
-    return pathlib.Path(source, "run.json").is_file()
 
 
 def _numbers(flag, kind):
@@ -124,77 +168,6 @@ def _about():
         "backend": backend,
         "versions": versions.of(packages),
     }
-
-
-def _subject(source, labels):
-    """The `Subject` of a source.
-
-    Args:
-        source: see the module.
-        labels: dict from recipes without their seed to labels. It is changed.
-    """
-    from keras_dropblock import hub
-    from keras_dropblock.analysis.subjects import Subject
-    from keras_dropblock.errors import WeightsError
-    from keras_dropblock.training import evaluation, plan
-
-    name, label = pathlib.Path(source).name, source
-    if _is_run(source):
-        model, recipe = evaluation.load_run(source, "float32")
-        key = str(sorted(recipe.override(["seed=0"]).flat().items()))
-        label = labels.setdefault(key, name)
-    else:
-        model = hub.load(source)
-        if getattr(model, "card", None) is None:
-            raise WeightsError(
-                f"{source} has no card, so its data and preprocessing are "
-                "unknown. Use a published model or a work directory."
-            )
-        recipe = plan.recipe_of(model.card)
-    if model.card.task != "classification":
-        raise WeightsError(
-            f"{source} must be a classifier. Its task is {model.card.task}."
-        )
-    examples = evaluation.Examples(recipe)
-    images, classes = examples.of("test", _IMAGES.value)
-    validation = None
-    if "validation" in examples.plan.dataset.splits:
-        validation = examples.of("validation", _IMAGES.value)
-    return Subject(
-        name=name,
-        label=label,
-        model=model,
-        normalize=model.card.normalize,
-        images=images,
-        labels=classes,
-        class_names=model.card.class_names,
-        validation=validation,
-        unknown=_unknown(model.card, images.shape),
-    )
-
-
-def _unknown(card, shape):
-    """Images of unknown classes: a dict from the name to uint8 images."""
-    import dataclasses
-
-    from keras_dropblock import data
-    from keras_dropblock.training import evaluation, plan
-
-    if "uncertainty" not in _WHAT.value:
-        return {}
-    rng = np.random.default_rng(0)
-    images = {"noise": rng.integers(0, 256, shape, "uint8")}
-    for name in _UNKNOWN.value:
-        recipe = plan.recipe_of(dataclasses.replace(card, dataset=name))
-        other = evaluation.Examples(
-            dataclasses.replace(
-                recipe,
-                test_split="test",
-                image_size=shape[1] if data.sources.can_resize(name) else None,
-            )
-        )
-        images[name] = other.of("test", shape[0])[0]
-    return images
 
 
 def main():

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import struct
+import typing
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Objects:
             trained on, and detections inside them are not errors.
         area: float array (n,), area of the object in pixels. COCO divides
             objects into small, medium and large ones by it.
+        instances: function that reads a uint8 array (height, width), i + 1 on
+            object i and 0 elsewhere; None: only the boxes are known.
     """
 
     size: tuple[int, int]
@@ -36,6 +39,7 @@ class Objects:
     classes: np.ndarray
     crowd: np.ndarray
     area: np.ndarray
+    instances: typing.Callable | None = None
 
 
 class Rows:
@@ -118,6 +122,34 @@ class BoxRows:
         """The rows with these indices."""
         return BoxRows([self.objects[i] for i in chosen], self.frame, self.room)
 
+    def masks(self, label):
+        """Where the objects of a class are.
+
+        Args:
+            label: index of the class.
+
+        Returns:
+            bool array (images, *frame): True on the objects of the class, or
+            in their boxes if only boxes are known.
+        """
+        masks = np.zeros((len(self), *self.frame), bool)
+        for mask, found, boxes in zip(
+            masks, self.objects, self.boxes, strict=True
+        ):
+            classes = found.classes[~found.crowd]
+            if found.instances is not None:
+                ids = 1 + np.flatnonzero(found.classes == label)
+                instances = tensorflow().constant(found.instances()[..., None])
+                framed = framing.frame_image(
+                    instances, self.frame, (0,), "nearest"
+                )
+                mask[:] = np.isin(framed.numpy()[..., 0], ids)
+                continue
+            for box in boxes[: len(classes)][classes == label].round():
+                top, left, bottom, right = box.astype(int)
+                mask[top:bottom, left:right] = True
+        return masks
+
 
 class AnnotatedDataset(ArrayDataset):
     """Images of any size with boxes or masks.
@@ -148,6 +180,16 @@ class AnnotatedDataset(ArrayDataset):
                 "data_on_device=True."
             )
         return super().batches(split, *arguments, **options)
+
+    def spaced(self, split, count):
+        """Up to `count` evenly spaced images of a split, unread.
+
+        Returns:
+            (`Rows` of images, `BoxRows` or `Rows` of masks).
+        """
+        rows, labels = self.arrays[split]
+        chosen = np.arange(min(count, len(rows))) * max(len(rows) // count, 1)
+        return rows.some(chosen), labels.some(chosen)
 
     def hold_out(self, fraction):
         rows, labels = self.arrays["train"]

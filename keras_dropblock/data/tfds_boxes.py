@@ -15,6 +15,7 @@ from keras_dropblock.data.annotated import (
     Objects,
     Rows,
     cleaned,
+    decoded,
     file_size,
     image_row,
     repair_notes,
@@ -22,6 +23,8 @@ from keras_dropblock.data.annotated import (
 from keras_dropblock.errors import DataError
 
 FEATURES = ("image", "objects")
+# Of Penn-Fudan: n on the n-th object, 0 elsewhere.
+MASK = "segmentation_mask"
 
 
 def load(name, data_dir, names, frame):
@@ -53,9 +56,10 @@ def load(name, data_dir, names, frame):
 def _rows(builder, name, part, frame):
     import tensorflow_datasets
 
+    skip = tensorflow_datasets.decode.SkipDecoding()
+    encoded = [x for x in ("image", MASK) if x in builder.info.features]
     dataset = builder.as_dataset(
-        split=part,
-        decoders={"image": tensorflow_datasets.decode.SkipDecoding()},
+        split=part, decoders=dict.fromkeys(encoded, skip)
     )
     images, objects, counts = [], [], np.zeros(3, int)
     for i, example in enumerate(dataset.as_numpy_iterator()):
@@ -88,5 +92,18 @@ def _objects(example, name):
         np.asarray(found["label"], int)[kept],
         np.asarray(found.get("is_crowd", none), bool)[kept],
         np.asarray(found.get("area", sides.prod(axis=1)), float)[kept],
+        _instances(example[MASK], name, kept) if MASK in example else None,
     )
     return objects, (clipped, int((~kept).sum()), int(not kept.any()))
+
+
+def _instances(content, name, kept):
+    """A reader of a mask, in which objects without area have no number."""
+
+    def read():
+        mask = decoded(lambda: content, f"{name}, {MASK}", channels=1)
+        numbers = np.zeros(256, "uint8")
+        numbers[1 + np.flatnonzero(kept)] = 1 + np.arange(kept.sum())
+        return numbers[mask.numpy()[..., 0]]
+
+    return read

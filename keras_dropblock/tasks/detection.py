@@ -1,6 +1,7 @@
 """Object detection: boxes with classes."""
 
 import dataclasses
+import functools
 import typing
 
 import keras
@@ -14,6 +15,7 @@ from keras_dropblock.analysis.detection import (
     confusions,
     draw_boxes,
 )
+from keras_dropblock.analysis.objects import Objects, detected_anchors
 from keras_dropblock.analysis.segmentation import palette, stacked
 from keras_dropblock.data import framing
 from keras_dropblock.data import images as image_reading
@@ -71,6 +73,7 @@ class Detection(FineTuned):
     labels: typing.ClassVar = "boxes"
     draws_epochs: typing.ClassVar = True
     any_size: typing.ClassVar = True
+    explained_layer: typing.ClassVar = "group4"
 
     def usual_augmentation(self, dataset):
         return "scale_flip"
@@ -216,6 +219,16 @@ class Detection(FineTuned):
                 f"{len(expected['boxes'])} expected ones"
             )
         return ""
+
+    def objects(self, class_names, labels):
+        return [
+            Objects(
+                name,
+                detected_anchors(i),
+                functools.partial(labels.masks, i),
+            )
+            for i, name in enumerate(class_names)
+        ]
 
     def lines(self, prediction, card):
         return [

@@ -1,6 +1,7 @@
 """Semantic segmentation: one class for each pixel."""
 
 import dataclasses
+import functools
 import typing
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 
 from keras_dropblock import keys
 from keras_dropblock.analysis import confusion
+from keras_dropblock.analysis.objects import Objects, predicted_pixels
 from keras_dropblock.analysis.segmentation import (
     IGNORED,
     overlay,
@@ -100,6 +102,7 @@ class Segmentation(FineTuned):
     labels: typing.ClassVar = "masks"
     draws_epochs: typing.ClassVar = True
     any_size: typing.ClassVar = True
+    explained_layer: typing.ClassVar = "group4"
 
     def usual_augmentation(self, dataset):
         return "scale_flip"
@@ -248,6 +251,17 @@ class Segmentation(FineTuned):
         # Rounding may decide between two classes.
         wrong = (mask != expected).mean()
         return f"{wrong:.1%} of the pixels" if wrong > 1e-3 else ""
+
+    def objects(self, class_names, labels):
+        masks = labels[:]
+        return [
+            Objects(
+                name,
+                predicted_pixels(i),
+                functools.partial(np.equal, masks, i),
+            )
+            for i, name in enumerate(class_names)
+        ]
 
     def lines(self, prediction, card):
         labels, counts = np.unique(prediction, return_counts=True)

@@ -35,6 +35,8 @@ class Task:
         head_layers: names of the layers whose shape depends on the number of
             classes.
         draws_epochs: whether `draw_epoch` draws anything.
+        explained_layer: name of the layer whose maps show where the network
+            looks, for a task with `objects`.
         any_size: whether answers are places in an image, such as boxes or
             masks. Exports then take images of any size and answer in the
             pixels of each image.
@@ -48,6 +50,7 @@ class Task:
     head_layers: typing.ClassVar[tuple[str, ...]] = ("logits",)
     draws_epochs: typing.ClassVar[bool] = False
     any_size: typing.ClassVar[bool] = False
+    explained_layer: typing.ClassVar[str | None] = None
 
     def __post_init__(self):
         keys.check_keys(self)
@@ -239,6 +242,19 @@ class Task:
     def predict(self, model, card, images, *, top=5, batch_size=128):
         """Predict for images: see `keras_dropblock.predict`."""
         raise NotImplementedError
+
+    def objects(self, class_names, labels):
+        """The objects of each class in images, for maps and masks.
+
+        Args:
+            class_names: names of the classes.
+            labels: the labels of the images, as a data set has them.
+
+        Returns:
+            A list of `analysis.objects.Objects`. It is empty for tasks whose
+            labels do not say where objects are.
+        """
+        return []
 
     def lines(self, prediction, card):
         """Columns of text that show what `predict` gives for one image.
