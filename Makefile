@@ -40,6 +40,7 @@ PEER_TESTS := tests/test_torch_weights.py tests/test_published_weights.py \
 # The tests of what needs KerasHub, which .venv does not have.
 VISION_TESTS := tests/test_detection.py tests/test_detection_scores.py \
 	tests/test_gradcam.py::test_a_classifier_of_keras_hub \
+	tests/test_insertion.py::test_a_backbone_and_a_classifier_of_keras_hub \
 	"tests/test_readme.py::test_python_blocks_run_in_order_in_any_folder[detection]"
 
 # Tests that are likely to fail with a different Keras or TensorFlow.

@@ -1,6 +1,7 @@
 """The commands, run as in a shell."""
 
 import json
+import logging
 import os
 import pathlib
 import subprocess
@@ -124,6 +125,25 @@ def test_an_image_that_cannot_be_read_gives_a_one_line_error(tmp_path):
     )
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "text.png must be a complete JPEG or PNG file" in result.stderr
+
+
+def test_messages_of_this_package_are_plain_lines():
+    from keras_dropblock import cli
+
+    def line(name):
+        record = logging.LogRecord(
+            name,
+            logging.WARNING,
+            "x.py",
+            1,
+            "the license is %s.",
+            ("MIT",),
+            None,
+        )
+        return cli.PlainMessages().format(record)
+
+    assert line("keras_dropblock.hub.contents") == "the license is MIT."
+    assert line("absl").endswith("] the license is MIT.")
 
 
 def test_a_folder_without_images_is_an_error(tmp_path):

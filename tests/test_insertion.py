@@ -254,6 +254,34 @@ def test_arguments_out_of_range():
         insert_dropblock(keras.layers.Dense(2), "x", **DROP)
 
 
+def test_a_backbone_and_a_classifier_of_keras_hub(tmp_path):
+    keras_hub = pytest.importorskip("keras_hub")
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 64],
+        stackwise_num_blocks=[1, 1],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        use_pre_activation=True,
+        image_shape=(64, 96, 3),
+    )
+    model = insert_dropblock(backbone, last_stages(1), **DROP)
+    assert names(model)
+    x = images(2, 64, 96, 3)
+    check_equal_and_interchangeable(backbone, model, x, tmp_path)
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    assert names(copy) == names(model)
+    assert np.array_equal(copy(x), model(x))
+    classifier = keras_hub.models.ResNetImageClassifier(
+        backbone=backbone, num_classes=3
+    )
+    inside = insert_dropblock(classifier, last_stages(1), **DROP)
+    assert len(names(inside)) == len(names(model))
+    assert np.array_equal(inside(x), classifier(x))
+
+
 APPLICATIONS = {
     "ResNet50": (last_stages(2), 29),
     "EfficientNetV2B0": ("block6.*_add", 7),

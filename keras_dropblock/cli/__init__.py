@@ -29,6 +29,7 @@ def run(command):
             # At the level INFO, TensorFlow Datasets logs every pass over the
             # data.
             logging.set_verbosity(logging.WARNING)
+        logging.get_absl_handler().setFormatter(PlainMessages())
         try:
             command(argv[1:]) if argv[1:] else command()
         except (Exception, KeyboardInterrupt) as error:
@@ -39,6 +40,15 @@ def run(command):
             _exit(1 if code is None else code, error)
 
     app.run(main)
+
+
+class PlainMessages(logging.PythonFormatter):
+    """Messages of this package without the time and the place in the code."""
+
+    def format(self, record):
+        if record.name.split(".")[0] == "keras_dropblock":
+            return record.getMessage()
+        return super().format(record)
 
 
 def refuse(spec):
