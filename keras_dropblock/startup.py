@@ -25,7 +25,9 @@ def quiet_imports():
     by importing Keras. All other messages are shown at the end.
     """
     script = pathlib.Path(sys.argv[0]).name if sys.argv else ""
-    as_module = sys.orig_argv[1:3] == ["-m", "keras_dropblock"]
+    as_module = sys.orig_argv[1:2] == ["-m"] and re.match(
+        r"keras_dropblock(\.|$)", sys.orig_argv[2]
+    )
     is_command = script.startswith("keras-dropblock-") or as_module
     if (
         not is_command

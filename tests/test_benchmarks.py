@@ -29,9 +29,12 @@ def sample_rows():
     return {
         "layer": [
             {
-                **{"mode": "TF graph", "dtype": "float32", "rounds": 9},
-                **{"shape": [32, 8, 8, 64]},
-                **{"ms": MS, "skipped": {"KerasCV": "TypeError: int()"}},
+                "mode": "TF graph",
+                "dtype": "float32",
+                "rounds": 9,
+                "shape": [32, 8, 8, 64],
+                "ms": MS,
+                "skipped": {"KerasCV": "TypeError: int()"},
             }
         ],
         "train_step": [

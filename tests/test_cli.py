@@ -87,11 +87,13 @@ def test_the_package_runs_every_command_by_its_name(tmp_path):
     assert module("--help").stdout.startswith("Usage: python -m keras_drop")
     result = subprocess.run(
         [sys.executable, "-m", "keras_dropblock.cli.train"],
+        env={k: v for k, v in os.environ.items() if "TF_CPP" not in k},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 1
-    assert "Run `python -m keras_dropblock train` instead" in result.stderr
+    hint = "error: Run `python -m keras_dropblock train` instead.\n"
+    assert result.stderr == hint
     for wrong in (("trian",),):
         result = module(*wrong)
         assert result.returncode == 1 and "train" in result.stderr

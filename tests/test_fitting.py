@@ -454,8 +454,10 @@ def test_mixed_precision_is_as_accurate_as_float32(tmp_path):
     x = (x.reshape(-1, 8, 8) * 15).astype("uint8")
     np.savez(
         tmp_path / "digits.npz",
-        **{"x_train": x[:1440], "y_train": y[:1440]},
-        **{"x_test": x[1440:], "y_test": y[1440:]},
+        x_train=x[:1440],
+        y_train=y[:1440],
+        x_test=x[1440:],
+        y_test=y[1440:],
     )
     accuracy = {}
     for dtype in ("float32", "mixed_bfloat16", "mixed_float16"):

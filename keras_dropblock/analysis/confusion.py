@@ -45,7 +45,9 @@ def draw(matrix, class_names, path):
                 j,
                 i,
                 f"{value:.0f}" if value > 0.5 else "",
-                **{"ha": "center", "va": "center", "fontsize": 8},
+                ha="center",
+                va="center",
+                fontsize=8,
                 color="white" if value > 60 else "black",
             )
     figure.colorbar(image, ax=axes, label="% of the class", shrink=0.8)

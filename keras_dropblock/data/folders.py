@@ -65,7 +65,7 @@ def load(root, options):
     notes = []
     if options.skip_broken:
         files, notes = _without_broken(files)
-    files = _divided(root, files, options)
+    files = with_fractions(root, files, options, _by_class)
     if options.streamed:
         return FolderPhotographs(files, class_names, options, notes)
     arrays = {
@@ -137,25 +137,38 @@ def _files(folder, class_names):
     return paths, np.array(labels, "int64")
 
 
-def _divided(root, files, options):
-    """Take splits without a folder from the training images."""
-    files = dict(files)
+def with_fractions(root, splits, options, divide):
+    """Take splits without a folder from the training examples.
+
+    Args:
+        root: folder of the data set, for error messages.
+        splits: dict from the name of each split with a folder to its examples.
+        options: `data.Options`.
+        divide: function from (examples, fraction, key of the recipe) to the
+            two parts of the examples.
+
+    Returns:
+        `splits` with the further splits.
+
+    Raises:
+        DataError: if an option does not fit the folders.
+    """
+    splits = dict(splits)
     for split, key in (
         ("test", "test_split"),
         ("validation", "validation_split"),
     ):
         fraction = getattr(options, key)
-        if split in files:
+        if split in splits:
             if isinstance(fraction, float):
                 raise DataError(
                     f"`{key}` must not be a fraction, because {root} has a "
                     f"folder for this split. Received: {key}={fraction}."
                 )
         elif isinstance(fraction, float):
-            paths, labels = files["train"]
-            part, rest = divided(labels, fraction, key)
-            files[split] = [paths[i] for i in part], labels[part]
-            files["train"] = [paths[i] for i in rest], labels[rest]
+            splits[split], splits["train"] = divide(
+                splits["train"], fraction, key
+            )
         elif split == "test":
             raise DataError(
                 f"{root} has no folder test. Set test_split to the fraction "
@@ -166,7 +179,17 @@ def _divided(root, files, options):
                 f"`{key}` must be a fraction, because {root} has no folder "
                 f"validation. Received: {key}={fraction!r}."
             )
-    return files
+    return splits
+
+
+def _by_class(files, fraction, key):
+    """Divide (paths, labels) into two parts, class by class."""
+    paths, labels = files
+    part, rest = divided(labels, fraction, key)
+    return (
+        ([paths[i] for i in part], labels[part]),
+        ([paths[i] for i in rest], labels[rest]),
+    )
 
 
 def _decoded(path):

@@ -16,7 +16,7 @@ from keras_dropblock.data.annotated import (
     mask_row,
 )
 from keras_dropblock.data.dataset import divided
-from keras_dropblock.data.folders import SPLITS, SUFFIXES
+from keras_dropblock.data.folders import SPLITS, SUFFIXES, with_fractions
 from keras_dropblock.errors import DataError
 
 MASKS = "masks:"
@@ -54,7 +54,7 @@ def load(root, options):
             "image_size=None."
         )
     pairs = {split: _pairs(folder) for split, folder in folders.items()}
-    pairs = _with_fractions(root, pairs, options)
+    pairs = with_fractions(root, pairs, options, _at_random)
     arrays = {
         split: _rows(found, options, len(names))
         for split, found in pairs.items()
@@ -117,36 +117,10 @@ def _pairs(folder):
     return pairs
 
 
-def _with_fractions(root, pairs, options):
-    """Take splits without a folder from the training images."""
-    pairs = dict(pairs)
-    for split, key in (
-        ("test", "test_split"),
-        ("validation", "validation_split"),
-    ):
-        fraction = getattr(options, key)
-        if isinstance(fraction, float) and split in pairs:
-            raise DataError(
-                f"`{key}` must not be a fraction, because {root} has a folder "
-                f"for this split. Received: {key}={fraction}."
-            )
-        if isinstance(fraction, float):
-            # Divided at random: an image has no class of its own.
-            every = pairs["train"]
-            part, rest = divided([[0]] * len(every), fraction, key)
-            pairs[split] = [every[i] for i in part]
-            pairs["train"] = [every[i] for i in rest]
-        elif split == "test" and split not in pairs:
-            raise DataError(
-                f"{root} has no folder test. Set test_split to the fraction "
-                "of the training images to use as test images, such as 0.2."
-            )
-        elif split not in pairs and fraction not in (None, split):
-            raise DataError(
-                f"`{key}` must be a fraction, because {root} has no folder "
-                f"for it. Received: {key}={fraction!r}."
-            )
-    return pairs
+def _at_random(pairs, fraction, key):
+    """Divide pairs into two parts at random: an image has no class."""
+    part, rest = divided([[0]] * len(pairs), fraction, key)
+    return [pairs[i] for i in part], [pairs[i] for i in rest]
 
 
 def _rows(pairs, options, classes):

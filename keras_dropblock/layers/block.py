@@ -92,13 +92,13 @@ class ResidualBlock(keras.Layer):
             if self.spatial_dropout
         ]
         self.dropblocks = [
-            self._dropblock(f"dropblock{i}")
+            make_dropblock(self, f"dropblock{i}")
             for i in self._dropblock_places()
             if self.keep_prob < 1.0
         ]
         self.dropblock_shortcut = None
         if self.keep_prob < 1.0 and self.dropblock_skip:
-            self.dropblock_shortcut = self._dropblock("dropblock_shortcut")
+            self.dropblock_shortcut = make_dropblock(self, "dropblock_shortcut")
         self.stochastic_depth = None
         if self.survival_prob < 1.0:
             self.stochastic_depth = StochasticDepth(
@@ -117,15 +117,6 @@ class ResidualBlock(keras.Layer):
 
     def _norm(self, name):
         return batch_norm(self.data_format, name=name, dtype=self.dtype_policy)
-
-    def _dropblock(self, name):
-        return DropBlock2D(
-            keep_prob=self.keep_prob,
-            block_size=self.block_size,
-            data_format=self.data_format,
-            name=name,
-            dtype=self.dtype_policy,
-        )
 
     def _changes_shape(self, input_shape):
         channels = input_shape[-1 if self.data_format == "channels_last" else 1]
@@ -168,6 +159,17 @@ class ResidualBlock(keras.Layer):
             "dropblock_skip": self.dropblock_skip,
             "data_format": self.data_format,
         }
+
+
+def make_dropblock(block, name):
+    """Create a DropBlock layer with the settings of a block."""
+    return DropBlock2D(
+        keep_prob=block.keep_prob,
+        block_size=block.block_size,
+        data_format=block.data_format,
+        name=name,
+        dtype=block.dtype_policy,
+    )
 
 
 def check_dropout_has_a_place(kernel_sizes, dropout, spatial_dropout):

@@ -3,9 +3,9 @@
 import keras
 
 from keras_dropblock.layers import overrides
+from keras_dropblock.layers.block import make_dropblock
 from keras_dropblock.layers.convolution import SymmetricConv2D
 from keras_dropblock.layers.dropblock import (
-    DropBlock2D,
     check_block_size,
     check_data_format,
     check_keep_prob,
@@ -85,7 +85,7 @@ class HighwayBlock(keras.Layer):
         self.convs = [self._conv("conv1", 0.0)]
         self.dropblock = self.dropblock_shortcut = None
         if self.keep_prob < 1.0:
-            self.dropblock = self._dropblock("dropblock1")
+            self.dropblock = make_dropblock(self, "dropblock1")
         # Created in `build`, unless the block is a plain layer.
         self.gate = self.stochastic_depth = None
 
@@ -99,15 +99,6 @@ class HighwayBlock(keras.Layer):
             dtype=self.dtype_policy,
         )
 
-    def _dropblock(self, name):
-        return DropBlock2D(
-            keep_prob=self.keep_prob,
-            block_size=self.block_size,
-            data_format=self.data_format,
-            name=name,
-            dtype=self.dtype_policy,
-        )
-
     def build(self, input_shape):
         axis = -1 if self.data_format == "channels_last" else 1
         self.convs[0].build(input_shape)
@@ -115,7 +106,9 @@ class HighwayBlock(keras.Layer):
             self.gate = self._conv("gate", self.gate_bias)
             self.gate.build(input_shape)
             if self.dropblock is not None and self.dropblock_skip:
-                self.dropblock_shortcut = self._dropblock("dropblock_shortcut")
+                self.dropblock_shortcut = make_dropblock(
+                    self, "dropblock_shortcut"
+                )
             if self.survival_prob < 1.0:
                 self.stochastic_depth = StochasticDepth(
                     self.survival_prob,

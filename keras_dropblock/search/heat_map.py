@@ -96,7 +96,9 @@ def _draw_cells(axes, table, choices, chosen, colors):
             x + 0.5,
             y + 0.5,
             _cell_text(row, table),
-            **{"ha": "center", "va": "center", "fontsize": 8},
+            ha="center",
+            va="center",
+            fontsize=8,
             # Black on light colors and on gray, where no run is finished.
             color="white" if colors.norm(means[y, x]) < 0.55 else "black",
         )
