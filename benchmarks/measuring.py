@@ -105,7 +105,7 @@ def machine(device):
 
 
 def record():
-    """What is stored with each result: hardware, versions, commit, date."""
+    """The record of a measurement: hardware, versions, commit and date."""
     from keras_dropblock.runs import versions
 
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -27,9 +27,9 @@ class KeepProbScheduler(keras.callbacks.Callback):
 
     Within an epoch, keep_prob is rounded to a grid of about `TOLERANCE`.
     Therefore only few steps change it, and its value depends only on the
-    progress. At the end of an epoch it is exact, and it is written to the
-    logs of the epoch as `keep_prob` (the lowest one, if layers differ). Put
-    this callback before callbacks that read the logs, such as `CSVLogger`.
+    progress. At the end of an epoch it is exact. It is then written to the
+    logs as `keep_prob` (the lowest one, if layers differ). Put this callback
+    before callbacks that read the logs, such as `CSVLogger`.
 
     A subclassed model may create its DropBlock layers only when it is first
     called. On TensorFlow this happens in the first step of `fit`. That step

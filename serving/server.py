@@ -75,9 +75,9 @@ def main():
 async def _no_request(request, error):
     """Answer to an invalid body, without repeating it.
 
-    FastAPI's own answer repeats the body. It fails for a body that cannot be
-    written as JSON, such as NaN or an unpaired surrogate, and can be as long
-    as the body.
+    FastAPI's own answer repeats the body, so it can be as long as the body. It
+    fails for a body that cannot be written as JSON, such as NaN or an unpaired
+    surrogate.
     """
     found = "; ".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

@@ -110,9 +110,8 @@ def test_a_sequential_gives_its_probabilities_in_both_formats(noise, tmp_path):
 def test_int8_is_kept_if_it_answers_as_the_model_does(model, noise, tmp_path):
     expected = probabilities(model, noise)
     labels = expected.argmax(1)
-    labels[:10] = (
-        labels[:10] + 1
-    ) % 4  # of 40 labels, so the model gets these wrong
+    # The model gets these 10 of the 40 labels wrong.
+    labels[:10] = (labels[:10] + 1) % 4
     result = exports.export_litert_int8(
         model, tmp_path, noise, (noise, labels), max_metric_drop=0.1
     )

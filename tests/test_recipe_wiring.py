@@ -1,9 +1,9 @@
 """Every key of a recipe has its effect on network, optimizer or data.
 
-Each case changes its key and checks the effect, for example on an optimizer
-step, on the pixels of a batch, or on the units that a layer drops. The parts
-themselves have their own tests. These tests check only that the value in the
-recipe reaches them.
+Each case changes its key and checks the effect: on an optimizer step, on the
+pixels of a batch, or on the units that a layer drops. The parts themselves
+have their own tests. These tests check only that the value in the recipe
+reaches them.
 """
 
 import types

@@ -64,7 +64,7 @@ def test_the_grid_of_a_range_has_both_ends_and_exact_decimals():
     assert Range(0.7, 1.0).grid() is None
 
 
-def test_values_survive_the_way_through_optuna():
+def test_values_survive_a_round_trip_through_optuna():
     for dimension in (
         Choice(((3,), (2, 3), ())),
         Choice((0.8, 1.0)),

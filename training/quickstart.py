@@ -1,9 +1,9 @@
 """Train, plot, export and serve a small network: `make quickstart`.
 
 The script trains a small Wide ResNet with scheduled DropBlock on the 1,797
-handwritten digits in scikit-learn, plots its curves and DropBlock's masks on
-its feature maps, and exports a SavedModel. It then classifies some test digits
-with the SavedModel in a process that cannot import keras_dropblock.
+handwritten digits in scikit-learn. It plots the curves, and DropBlock's masks
+on the feature maps of the network. It exports a SavedModel, and classifies some
+test digits with it in a process that cannot import keras_dropblock.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""How much each residual block contributes to a network's scores."""
+"""Contribution of each residual block to the scores of a network."""
 
 from keras_dropblock.analysis.outputs import outputs
 from keras_dropblock.analysis.scores import scores
@@ -9,11 +9,12 @@ def score_without_blocks(model, images, labels, *, batch_size=256):
     """Scores of a network after removing each of its residual blocks in turn.
 
     A block without its residual branch returns its shortcut. A highway block
-    with closed transform gates returns its input; plain layers of a highway
-    network cannot be removed and have no row. The authors of
-    Wide ResNets argue that in a thin and deep network few blocks learn useful
-    representations, because nothing forces the gradient through the branches.
-    Then most blocks can be removed at little cost.
+    with closed transform gates returns its input. The plain layers of a
+    highway network cannot be removed and have no row.
+
+    The authors of Wide ResNets argue that few blocks of a thin and deep
+    network learn useful representations, because nothing forces the gradient
+    through the branches. Most blocks could then be removed at little cost.
 
     Args:
         model: a network with residual blocks of this package.

@@ -9,8 +9,9 @@ from keras_dropblock import files
 def class_activation_maps(model, images, classes):
     """Contribution of each position of the last feature map to a logit.
 
-    The logit is the mean of the map plus the bias of the class, because the
-    network averages over all positions and its last layer is linear.
+    The logit is the mean of the map plus the bias of the class. This holds
+    because the network averages over all positions and its last layer is
+    linear.
 
     Args:
         model: a model of this package's builders.

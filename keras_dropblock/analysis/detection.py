@@ -52,7 +52,7 @@ def average_precision(truth, detections, class_names):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # -1 stands for what cannot be measured.
+    # pycocotools gives -1 if there is nothing to measure.
     values = np.where(evaluation.stats < 0, np.nan, evaluation.stats)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     by_class = {}
@@ -67,7 +67,7 @@ def average_precision(truth, detections, class_names):
 
 
 def coco_content(truth, class_names):
-    """What COCO's file `instances_*.json` holds, for these objects."""
+    """The content of COCO's file `instances_*.json` for these objects."""
     annotations = []
     for i, objects in enumerate(truth):
         for box, kind, crowd, area in zip(

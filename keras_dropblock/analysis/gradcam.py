@@ -23,12 +23,14 @@ def grad_cam(
 ):
     """Grad-CAM maps of any Keras 3 model, on TensorFlow, JAX or torch.
 
-    The map is a sum of the channels of a feature map. The weight of a channel
-    is the mean over its positions of the gradient of the class's logit. For a
-    network that ends with global average pooling and a dense layer, the map
-    without ReLU is the class activation map divided by the number of
-    positions. Models may be nested, subclassed, or contain layers that are
-    made of layers.
+    The map is a weighted sum of the channels of a feature map. The weight of a
+    channel is the gradient of the class's logit, averaged over the positions.
+    Models may be nested, subclassed, or contain layers that are made of
+    layers.
+
+    If a network ends with global average pooling and a dense layer, the map
+    without ReLU equals the class activation map, divided by the number of
+    positions.
 
     If the model's last layer has a softmax or sigmoid, this activation is
     left out, so that the score is the logit.

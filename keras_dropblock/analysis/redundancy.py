@@ -1,4 +1,4 @@
-"""How well the neighbors of a dropped unit predict it."""
+"""Redundancy of dropped units: how well their neighbors predict them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""How much of an image a network uses: measures of activation maps."""
+"""Spread of activation maps: their area, peaks, entropy and share inside."""
 
 import numpy as np
 

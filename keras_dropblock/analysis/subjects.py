@@ -1,4 +1,4 @@
-"""What is studied and how: trained classifiers, images, settings, files."""
+"""Subjects of the studies: classifiers with images; settings and files."""
 
 import dataclasses
 import pathlib

@@ -121,7 +121,7 @@ def entropy(probabilities):
 
 
 def auroc(uncertainty, positive):
-    """How well an uncertainty separates two kinds of images.
+    """Measure how well an uncertainty separates two kinds of images.
 
     Args:
         uncertainty: float array (images,).
@@ -199,7 +199,7 @@ def score_uncertainty(predictions, labels):
 
 
 def score_unknown(known, unknown):
-    """How well uncertainty tells images of unknown classes from known ones.
+    """Measure how well uncertainty separates unknown classes from known ones.
 
     Args:
         known, unknown: `Uncertain` of images of each kind.

@@ -3,10 +3,11 @@
 SIGTERM and Ctrl-C stop the run after the current step, with a checkpoint. A
 second signal stops it immediately.
 
-To train one model in several processes, start the same command in each, with
-strategy data_parallel and --coordinator, --processes and --process, or the
-environment variables KERAS_DROPBLOCK_COORDINATOR, KERAS_DROPBLOCK_PROCESSES
-and KERAS_DROPBLOCK_PROCESS. SIGTERM to one process stops all.
+To train one model in several processes, set strategy data_parallel and start
+the same command in each process. Give each --coordinator, --processes and
+--process. The environment variables KERAS_DROPBLOCK_COORDINATOR,
+KERAS_DROPBLOCK_PROCESSES and KERAS_DROPBLOCK_PROCESS do the same. SIGTERM to
+one process stops all.
 
 Exit codes: 0 finished; 1 a wrong flag, or a bug in the program; 2 a wrong
 recipe, data set or work directory; 3 the run diverged (NaN or infinity); 4 a

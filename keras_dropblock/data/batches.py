@@ -11,10 +11,10 @@ class Batches(keras.utils.PyDataset):
 
     In training, the images are shuffled before each epoch, and each image is
     augmented independently. The last batch is left out if it is not full, as
-    in the Wide ResNet code, so that batch statistics and replicas always get
-    full batches. A batch depends only on (seed, epoch, index), so a resumed
-    run gets the same batches as an uninterrupted one. Without training, all
-    images come in order.
+    in the Wide ResNet code. Batch statistics and replicas therefore always
+    get full batches. A batch depends only on (seed, epoch, index), so a
+    resumed run gets the same batches as an uninterrupted one. Without
+    training, all images come in order.
 
     Call `fit` with `shuffle=False`, and set `epoch` at the beginning of each
     epoch: see `callbacks.EpochOfData`. To resume within an epoch, set

@@ -78,8 +78,8 @@ def load(root, options):
 def split_folders(root):
     """Dict from the name of each split that has a folder to that folder.
 
-    If the folder `train` contains no folders, it is a class, such as the
-    trains in a data set of vehicles, and `root` is not split.
+    If the folder `train` contains no folders, `root` is not split. `train` is
+    then a class, such as the trains in a data set of vehicles.
     """
     root = pathlib.Path(root).expanduser()
     found = {

@@ -14,11 +14,11 @@ class Options:
             `test_split` is a fraction of the training images.
         validation_split: fraction of the training images to hold out, or a
             slice of TensorFlow Datasets; None: no validation split.
-        image_size: side in pixels to which the central square of each image
-            is resized, or (height, width), to which its largest central part
-            of that shape is; None: images are not resized and must all have
-            the same size. With boxes or masks, whole images are scaled into
-            this size.
+        image_size: side in pixels: the central square of each image is
+            resized to it. Or (height, width) in pixels: the largest central
+            part with this aspect ratio is resized to it. None: images are not
+            resized and must all have the same size. With boxes or masks,
+            whole images are scaled into this size.
         skip_broken: whether to skip and count files of a folder that cannot
             be decoded, instead of raising an error.
         streamed: whether images stay on disk until they are needed.

@@ -1,4 +1,4 @@
-"""What a folder or a repository contains: the card of a model, its weights."""
+"""Contents of a folder or repository: the card of a model, and its weights."""
 
 import functools
 import logging

@@ -28,9 +28,9 @@ def load(source, *, num_classes=None, include_preprocessing=False, folder=None):
     published models are rejected if their SHA-256 differs from the published
     one.
 
-    A string that is a name in `list_models()` always selects that model, even
-    if the current directory has a file or a folder of that name. To load the
-    folder, write a path: `"./name"` or `pathlib.Path("name")`.
+    A name in `list_models()` always selects that model, even if the current
+    directory has a file or a folder of that name. To load the folder, write a
+    path: `"./name"` or `pathlib.Path("name")`.
 
     Args:
         source: one of

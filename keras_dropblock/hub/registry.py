@@ -80,8 +80,8 @@ def for_network(weights, network):
 
     Args:
         weights: name of a published model, or of a data set such as
-            `"cifar10"`, which selects the model that the registry marks as
-            the default for this network and data set.
+            `"cifar10"`. The name of a data set selects the model that the
+            registry marks as the default for this network and data set.
         network: name of the network in the paper's notation.
 
     Raises:

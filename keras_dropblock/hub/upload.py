@@ -31,9 +31,10 @@ def upload(model, address, *, private=False, message="Upload the model"):
     """Publish a model on the Hugging Face Hub, in one commit.
 
     The repository gets the weights, `card.json`, a README with the hub's
-    metadata, and the files of Keras, so that `kdb.load(address)` and
-    `keras.saving.load_model(address)` give the same model. It is created if
-    it does not exist. Log in first: `hf auth login`, or HF_TOKEN.
+    metadata, and the files of Keras. `kdb.load(address)` and
+    `keras.saving.load_model(address)` then give the same model. The
+    repository is created if it does not exist. Log in first: run
+    `hf auth login`, or set HF_TOKEN.
 
     Args:
         model: a model with a card whose network can be built, such as one

@@ -1,4 +1,4 @@
-"""What all residual blocks share: options, convs, norms and regularizers."""
+"""Base class of residual blocks: options, convs, norms and regularizers."""
 
 import keras
 

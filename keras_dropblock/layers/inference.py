@@ -33,10 +33,10 @@ def dropblock_layers(model):
 def dropblock_at_inference(model, keep_prob, block_size=None):
     """A context in which DropBlock also drops at inference.
 
-    Drop rates keep their ratios: the layer with the highest drop rate gets
-    `keep_prob`, and a layer built with a quarter of that rate drops at a
-    quarter of the new rate. To test a network that was trained without
-    DropBlock, build the same network with DropBlock and load the weights.
+    Drop rates keep their ratios. The layer with the highest drop rate gets
+    `keep_prob`. A layer built with a quarter of that rate drops at a quarter
+    of the new rate. To test a network that was trained without DropBlock,
+    build the same network with DropBlock and load the weights.
 
     Contexts may be nested. If several of them set the same layer, the
     innermost one applies. The setting affects every existing model that

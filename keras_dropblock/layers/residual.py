@@ -97,9 +97,9 @@ class PostActivationBlock(ResidualBlock):
     the code of Torch and TensorFlow. (In the paper the first conv has it.)
 
     The shortcut is the identity if the channels stay the same and the stride
-    is 1. Otherwise it is a 1x1 conv with BN or, with `projection=False`, the
-    subsampled input padded with zero channels (the paper's option A, which
-    has no parameters).
+    is 1. Otherwise it is a 1x1 conv with BN. With `projection=False`, it is
+    the subsampled input padded with zero channels: the paper's option A,
+    which has no parameters.
 
     DropBlock is applied after every conv-BN(-ReLU) and on the shortcut: these
     are the four places of a bottleneck. The paper's code has no DropBlock in

@@ -51,9 +51,9 @@ def ResNet(
     channels. The stem always has 64 channels.
 
     DropBlock is applied at the four places of a bottleneck. By default, group
-    4 has the full drop rate and group 3 a quarter of it, as in the DropBlock
-    paper's ResNet-50 (78.13 % top-1 on ImageNet with keep_prob 0.9,
-    block_size 7).
+    4 has the full drop rate and group 3 a quarter of it. This is as in the
+    DropBlock paper's ResNet-50, whose top-1 accuracy on ImageNet is 78.13 %
+    with keep_prob 0.9 and block_size 7.
 
     Args:
         depth: 18, 34, 50, 101 or 152.

@@ -42,7 +42,7 @@ def WRN(
     `model.get_layer("group2").output`.
 
     Group 3 has the full drop rate `1 - keep_prob`, group 2 a quarter of it,
-    and group 1 a sixteenth, if they are among `dropblock_groups`.
+    and group 1 a sixteenth. Groups outside `dropblock_groups` drop nothing.
 
     Args:
         depth: number of convs, which includes one shortcut conv for each

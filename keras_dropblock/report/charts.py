@@ -72,8 +72,8 @@ def mean_and_band(series):
 
     Returns:
         Arrays (mean, std) with the length of the longest run. The standard
-        deviation is NaN where fewer than two runs have a value, and both are
-        NaN where a run has one that is not finite.
+        deviation is NaN where fewer than two runs have a value. Both are NaN
+        where a value is not finite.
     """
     longest = max(map(len, series))
     mean, std = np.full((2, longest), np.nan)

@@ -43,7 +43,7 @@ def draw(history_csv, metrics, path):
 
 
 def panels(column, metrics):
-    """What the plots of a history show.
+    """The titles and lines of the plots of a history.
 
     Args:
         column: dict from the columns of `history.csv` to lists of numbers.

@@ -14,7 +14,7 @@ _ROWS = 50  # of a CSV file that are shown
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one analysis wrote: files with the same name before the suffix.
+    """The files of an analysis that have the same name before the suffix.
 
     Attributes:
         title: `title` of the JSON file, or else the files' name in words.

@@ -18,8 +18,8 @@ def write(folders, path, *, analysis=None, defaults=None):
     """Write a page that compares runs. It needs no other file and no network.
 
     The page has the scores with mean and standard deviation over the seeds,
-    the curves, the pictures and tables of each run's folder `analysis`, the
-    recipes, and links to the files of the runs.
+    and the curves. It also has the pictures and tables of each run's folder
+    `analysis`, the recipes, and links to the files of the runs.
 
     Args:
         folders: work directories of runs that have begun, and folders of

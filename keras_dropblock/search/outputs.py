@@ -132,7 +132,7 @@ def _png(path):
 
 
 def title(objective):
-    """What all runs of a search have in common, for the title of a plot."""
+    """The title of a plot: the settings that all runs of a search share."""
     recipe = objective.recipe
     images = pathlib.PurePath(recipe.dataset).name
     parts = {

@@ -28,8 +28,8 @@ def search(
     """Search for the best point of a space, alone or with other workers.
 
     Points are compared by the main metric of the recipe's task on the
-    validation split, which the recipe must have, since selecting a point on
-    the test split would overfit it.
+    validation split. The recipe must have one, because selecting a point by
+    the test split would overfit the test split.
 
     Each run is a work directory of `trainer.fit`. Make the same call again to
     resume, or at the same time in other processes to share the work. A trial

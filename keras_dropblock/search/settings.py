@@ -13,7 +13,7 @@ PRUNERS = ("none", "median", "hyperband")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a search space is searched."""
+    """Settings of a search. The keys of the table `[search]`."""
 
     sampler: str = choice(
         "tpe",

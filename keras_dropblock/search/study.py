@@ -89,7 +89,7 @@ def put_back(loaded, number, retries):
 
 
 def place(trials, number):
-    """How many trials were created before a number.
+    """Number of trials that were created before the trial with this number.
 
     Second attempts and surplus trials do not count.
     """

@@ -14,7 +14,7 @@ from keras_dropblock.tasks.metric import Metric
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a recipe trains: head, loss, metrics, predictions and plots.
+    """A task that a recipe trains: head, loss, metrics, predictions, plots.
 
     A task is a frozen dataclass. Its fields, created with `keys.key`, are the
     keys of a recipe that only this task uses. A recipe selects the task with
@@ -230,7 +230,7 @@ class Task:
         raise NotImplementedError
 
     def answer_difference(self, given, expected, card):
-        """What is wrong with an exported answer, as text; `""` if nothing.
+        """Compare an exported answer. Returns a difference as text, or `""`.
 
         Args:
             given: dict of arrays with one row, from `graph_answers`.

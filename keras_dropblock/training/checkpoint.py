@@ -17,7 +17,7 @@ from keras_dropblock.training import processes
 
 
 class Place(typing.NamedTuple):
-    """Where a run is: finished epochs, and finished steps of the next one."""
+    """Position of a run: finished epochs, finished steps of the next one."""
 
     epoch: int
     step: int
@@ -56,9 +56,9 @@ class Checkpoint(keras.callbacks.Callback):
     kept as `previous.npz`. Each file ends with its SHA-256 digest.
 
     If the order of the data is a function of the epoch, a resumed run ends
-    with the same weights as an uninterrupted one, bit for bit where the
-    backend is deterministic. With several processes, only the primary process
-    reads and writes the files.
+    with the same weights as an uninterrupted one. They are equal bit for bit
+    where the backend is deterministic. With several processes, only the
+    primary process reads and writes the files.
 
     Args:
         folder: folder of the two files. It is created if it does not exist.

@@ -1,4 +1,4 @@
-"""How a recipe compiles its model, and what each Keras backend supports."""
+"""Compilation of a recipe's model, and the limits of each Keras backend."""
 
 import contextlib
 

@@ -12,14 +12,14 @@ images, on CPUs. They are made from the files in `training/evidence/results`;
 do not edit them. `make evidence` trains what is missing and rebuilds this
 page.
 
-All runs train on 5,000 images of CIFAR-10 (500 of each class), validate on
-1,000 other training images, and are evaluated once on the 10,000 test images,
-after the last epoch. If a run chooses a value, three values are compared on
-the validation images, with a seed of their own. The tables show mean ±
-standard deviation over n seeds. A difference is the mean over pairs of runs
-with equal seeds, ± its standard error. An answer is "Yes" or "No" if the
-difference is larger than two standard errors, which is a weak test for
-n = 3."""
+All runs train on 5,000 images of CIFAR-10 (500 of each class) and validate on
+1,000 other training images. They are evaluated once on the 10,000 test images,
+after the last epoch. For some regularizers, several values are first compared
+on the validation images, with a separate seed, and the best one is used. The
+tables show mean ± standard deviation over n seeds. A difference is the mean
+over pairs of runs with equal seeds, ± its standard error. An answer is "Yes"
+or "No" if the difference is larger than two standard errors, which is a weak
+test for n = 3."""
 
 
 def table(evidence, claim):

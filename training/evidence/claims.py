@@ -181,7 +181,7 @@ def measured(name, run):
 
 
 def _loss_rise(run):
-    """How much the validation loss rises again after the first rate drop.
+    """Rise of the validation loss after the first drop of the learning rate.
 
     The difference between the last epoch before the second drop and the best
     epoch since the first drop. Figure 3 of the Wide ResNet paper shows this

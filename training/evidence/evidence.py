@@ -1,13 +1,13 @@
 """Train the runs that check the papers' claims, and make their tables.
 
-    make evidence           # the state of every run, train what is missing
+    make evidence           # show the state of each run, train what is missing
     make evidence-tables    # rebuild docs/evidence.md
 
 `runs.toml` defines runs and claims. Runs can be stopped and resumed. With
 `--jobs=2`, two are trained at a time, each with half of the cores: small
 networks then train up to 20 % faster together than one after the other. The
 small files of a finished run are copied to `results`. Tables and pictures are
-made from these alone.
+made only from these files.
 """
 
 import argparse
