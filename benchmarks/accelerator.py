@@ -10,7 +10,7 @@ import json
 
 from absl import app
 
-import measuring
+import measurement
 import networks
 
 BATCH, STEPS, EPOCHS = 128, 50, 200
@@ -71,11 +71,11 @@ def measure(quick):
     steps = 2 if quick else STEPS
     made = {name: training(name, steps) for name in names}
     made["matrix product"] = product(512 if quick else SIDE, 1 if quick else 50)
-    times = measuring.interleave(
+    times = measurement.interleave(
         {name: run for name, (run, _) in made.items()},
         seconds=2 if quick else 60,
     )
-    ms = measuring.medians(times)
+    ms = measurement.medians(times)
     limit = made["matrix product"][1] / ms["matrix product"]
     return [
         {
@@ -115,22 +115,22 @@ def show(rows):
                 minutes,
             ]
         )
-    return f"On one {rows[0]['device']}:\n\n{measuring.markdown(table)}"
+    return f"On one {rows[0]['device']}:\n\n{measurement.markdown(table)}"
 
 
 def main(_):
-    if measuring.HERE_NOW.value:
-        print(json.dumps(measure(measuring.QUICK.value)))
+    if measurement.HERE_NOW.value:
+        print(json.dumps(measure(measurement.QUICK.value)))
         return
-    rows = measuring.in_process(
+    rows = measurement.in_process(
         "accelerator.py",
         "--here",
-        f"--quick={measuring.QUICK.value}",
+        f"--quick={measurement.QUICK.value}",
         on_cpu=False,
         KERAS_BACKEND="jax",
     )
     print(show(rows))
-    measuring.save("accelerator", rows, rows[0]["device"])
+    measurement.save("accelerator", rows, rows[0]["device"])
 
 
 if __name__ == "__main__":

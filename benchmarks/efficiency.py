@@ -8,7 +8,7 @@ import time
 
 from absl import app
 
-import measuring
+import measurement
 import networks
 
 BATCH = 32
@@ -38,13 +38,13 @@ def measure(seconds):
     import keras_dropblock  # noqa: F401
 
     images, labels = networks.batch(BATCH)
-    names = QUICK if measuring.QUICK.value else PAPER_MS
+    names = QUICK if measurement.QUICK.value else PAPER_MS
     # One process is enough: only one network has activations at a time.
     steps = {name: training_step(name, images, labels) for name in names}
-    times = measuring.interleave(
+    times = measurement.interleave(
         {name: step for name, (step, _) in steps.items()}, seconds
     )
-    ms = measuring.medians(times)
+    ms = measurement.medians(times)
     return [
         {
             "network": name,
@@ -82,7 +82,7 @@ def show(rows):
                 f"{row['ready_s']:.0f}",
             ]
         )
-    return measuring.markdown(table)
+    return measurement.markdown(table)
 
 
 def chart(results):
@@ -117,8 +117,8 @@ def draw(rows, path):
 
 
 def main(_):
-    seconds = 5 if measuring.QUICK.value else 60
-    done = measuring.run_on_tensorflow(
+    seconds = 5 if measurement.QUICK.value else 60
+    done = measurement.run_on_tensorflow(
         "efficiency", lambda: measure(seconds), show
     )
     if done:

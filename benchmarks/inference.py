@@ -9,7 +9,7 @@ import tempfile
 
 from absl import app
 
-import measuring
+import measurement
 
 DEPTH, WIDTH = 16, 4
 BATCHES = (1, 64)
@@ -114,7 +114,7 @@ def measure(seconds):
         for batch in BATCHES:
             rng = np.random.default_rng(0)
             images = rng.integers(0, 256, (batch, 32, 32, 3), "uint8")
-            times = measuring.interleave(
+            times = measurement.interleave(
                 {
                     name: lambda predict=predict, x=images: predict(x)
                     for name, (predict, _) in made.items()
@@ -126,7 +126,7 @@ def measure(seconds):
                 {
                     "batch": batch,
                     "rounds": len(times["Keras"]),
-                    "ms": measuring.medians(times),
+                    "ms": measurement.medians(times),
                     "bytes": {name: size for name, (_, size) in made.items()},
                 }
             )
@@ -149,12 +149,12 @@ def show(rows):
                     f"{row['bytes'][name] / 1e6:.1f}",
                 ]
             )
-    return measuring.markdown(table)
+    return measurement.markdown(table)
 
 
 def main(_):
-    seconds = 2 if measuring.QUICK.value else 15
-    measuring.run_on_tensorflow("inference", lambda: measure(seconds), show)
+    seconds = 2 if measurement.QUICK.value else 15
+    measurement.run_on_tensorflow("inference", lambda: measure(seconds), show)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ decoded, cropped and resized.
 
 from absl import app
 
-import measuring
+import measurement
 
 BATCH = 128
 PHOTOGRAPH, SIZE = (375, 500), 224  # height and width, side
@@ -151,14 +151,14 @@ def measure(seconds):
         ("32 x 32", 20 * BATCH, small_images(20)),
         (f"JPEG {PHOTOGRAPH[1]} x {PHOTOGRAPH[0]}", 100, photographs(100)),
     ):
-        times = measuring.interleave(functions, seconds)
+        times = measurement.interleave(functions, seconds)
         rows.append(
             {
                 "images": images,
                 "rounds": len(times["ours"]),
                 "images_per_second": {
                     name: round(count / ms * 1e3)
-                    for name, ms in measuring.medians(times).items()
+                    for name, ms in measurement.medians(times).items()
                 },
             }
         )
@@ -172,12 +172,12 @@ def show(rows):
         for name, rate in rates.items():
             ratio = f"{rates['ours'] / rate:.2f}"
             table.append([row["images"], name, f"{rate:,}", ratio])
-    return measuring.markdown(table)
+    return measurement.markdown(table)
 
 
 def main(_):
-    seconds = 2 if measuring.QUICK.value else 20
-    measuring.run_on_tensorflow(
+    seconds = 2 if measurement.QUICK.value else 20
+    measurement.run_on_tensorflow(
         "input_pipeline", lambda: measure(seconds), show
     )
 

@@ -10,7 +10,7 @@ import re
 
 from absl import app, flags
 
-import measuring
+import measurement
 
 SHAPES = (
     (32, 32, 32, 64),
@@ -32,7 +32,7 @@ _ACCELERATOR = flags.DEFINE_bool(
 _BACKEND = flags.DEFINE_enum(
     "backend",
     None,
-    measuring.BACKENDS,
+    measurement.BACKENDS,
     "Internal: backend of the process that measures.",
 )
 
@@ -176,14 +176,14 @@ def measure(mode, dtype, shape, seconds):
             skipped[name] = reason(error)
         else:
             functions[name] = function
-    times = measuring.interleave(functions, seconds)
+    times = measurement.interleave(functions, seconds)
     return {
         "mode": mode,
         "dtype": dtype,
         "device": device(),
         "shape": shape,
         "rounds": len(times["ours"]),
-        "ms": measuring.medians(times),
+        "ms": measurement.medians(times),
         "skipped": skipped,
     }
 
@@ -235,13 +235,13 @@ def show(rows):
         for row in rows
         for name, why in row["skipped"].items()
     }
-    return "\n".join([measuring.markdown(table), "".join(sorted(left_out))])
+    return "\n".join([measurement.markdown(table), "".join(sorted(left_out))])
 
 
 def main(_):
-    shapes = SHAPES[2:3] if measuring.QUICK.value else SHAPES
-    seconds = 1 if measuring.QUICK.value else 6
-    dtypes = measuring.DTYPES.value or ["float32", "bfloat16"]
+    shapes = SHAPES[2:3] if measurement.QUICK.value else SHAPES
+    seconds = 1 if measurement.QUICK.value else 6
+    dtypes = measurement.DTYPES.value or ["float32", "bfloat16"]
     if _BACKEND.value:
         rows = [
             measure(mode, dtype, shape, seconds)
@@ -253,17 +253,17 @@ def main(_):
         return
     rows = []
     accelerator = _ACCELERATOR.value
-    for backend in ["jax"] if accelerator else measuring.ONLY.value:
-        rows += measuring.in_process(
+    for backend in ["jax"] if accelerator else measurement.ONLY.value:
+        rows += measurement.in_process(
             "layer.py",
             f"--backend={backend}",
-            f"--quick={measuring.QUICK.value}",
+            f"--quick={measurement.QUICK.value}",
             f"--dtypes={','.join(dtypes)}",
             on_cpu=not accelerator,
             KERAS_BACKEND=backend,
         )
     print(show(rows))
-    measuring.save("layer", rows, rows[0]["device"])
+    measurement.save("layer", rows, rows[0]["device"])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 import numpy as np
 from absl import app
 
-import measuring
+import measurement
 
 CLIENTS = (1, 4, 16)
 IMAGES = (1, 16, 64)  # per request
@@ -111,7 +111,7 @@ def measure():
     """The rows of results, one for each number of images and of clients."""
     import tensorflow as tf
 
-    rounds, seconds = (1, 0.5) if measuring.QUICK.value else (ROUNDS, SECONDS)
+    rounds, seconds = (1, 0.5) if measurement.QUICK.value else (ROUNDS, SECONDS)
     with tempfile.TemporaryDirectory() as folder:
         path = export(pathlib.Path(folder))
         loaded = tf.saved_model.load(str(path))
@@ -176,7 +176,7 @@ def show(rows):
 def main(_):
     rows = measure()
     print(show(rows))
-    measuring.save("serving", rows)
+    measurement.save("serving", rows)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import efficiency
 import inference
 import input_pipeline
 import layer
-import measuring
+import measurement
 import serving
 import train_step
 from keras_dropblock import files
@@ -62,7 +62,7 @@ def _link(path):
 
 
 def main(_):
-    path = measuring.results_path(measuring.machine("cpu")).absolute()
+    path = measurement.results_path(measurement.machine("cpu")).absolute()
     results = json.loads(path.read_text("utf-8"))
     for benchmark, result in results.items():
         if benchmark in BENCHMARKS:

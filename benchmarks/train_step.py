@@ -13,7 +13,7 @@ import time
 
 from absl import app, flags
 
-import measuring
+import measurement
 import networks
 
 START = time.perf_counter()
@@ -50,7 +50,7 @@ class Steps:
 
     def __init__(self):
         self.imported = time.perf_counter()
-        self.before_mb = measuring.peak_memory_mb()
+        self.before_mb = measurement.peak_memory_mb()
         self.count = 0
         self.scheduler_ms = []
 
@@ -62,11 +62,11 @@ class Steps:
             "import_s": self.imported - START,
             "first_step_s": now - self.imported,
         }
-        if not measuring.answer(first if self.count == 1 else None):
-            measuring.answer(
+        if not measurement.answer(first if self.count == 1 else None):
+            measurement.answer(
                 {
                     "before_mb": self.before_mb,
-                    "peak_mb": measuring.peak_memory_mb(),
+                    "peak_mb": measurement.peak_memory_mb(),
                     # Without the first, which includes the start of `fit`.
                     "scheduler_ms": self.scheduler_ms[1:6],
                 }
@@ -144,13 +144,13 @@ def measure(width, dtype, seconds):
     for name, worker in PLAIN.items():
         workers[name] = start(worker, width, dtype)
     for mode, backend, environment in MODES:
-        if backend in measuring.ONLY.value:
+        if backend in measurement.ONLY.value:
             for worker, name in KERAS.items():
                 workers[f"{mode}{name}"] = start(
                     worker, width, dtype, KERAS_BACKEND=backend, **environment
                 )
     turns = {name: worker.turn for name, worker in workers.items()}
-    times = measuring.interleave(turns, seconds)
+    times = measurement.interleave(turns, seconds)
     rows = []
     for name, worker in workers.items():
         last = worker.close()
@@ -161,7 +161,7 @@ def measure(width, dtype, seconds):
                 "dtype": dtype,
                 "network": name,
                 "rounds": len(times[name]),
-                "ms": measuring.medians(times)[name],
+                "ms": measurement.medians(times)[name],
                 "scheduler_ms": statistics.median(scheduler_ms or [0]),
                 **worker.ready,
                 **last,
@@ -171,7 +171,7 @@ def measure(width, dtype, seconds):
 
 
 def start(worker, width, dtype, **environment):
-    return measuring.Worker(
+    return measurement.Worker(
         "train_step.py",
         f"--worker={worker}",
         f"--widths={width}",
@@ -211,7 +211,7 @@ def show(rows):
         by_name = {row["network"]: row for row in alike}
         networks += [[*kind_cells, *cells] for cells in _networks(by_name)]
         dropblock += [[*kind_cells, *cells] for cells in _dropblock(by_name)]
-    return "\n".join(map(measuring.markdown, (networks, dropblock)))
+    return "\n".join(map(measurement.markdown, (networks, dropblock)))
 
 
 def _networks(by_name):
@@ -252,7 +252,7 @@ def _above(row):
 
 
 def main(_):
-    widths, dtypes = _WIDTHS.value, measuring.DTYPES.value
+    widths, dtypes = _WIDTHS.value, measurement.DTYPES.value
     if _WORKER.value in PLAIN.values():
         channels_last = _WORKER.value == "torch_channels_last"
         train_torch(int(widths[0]), dtypes[0], channels_last)
@@ -262,14 +262,14 @@ def main(_):
     else:
         if dtypes is None:
             dtypes = ["float32"]
-            dtypes += ["bfloat16"] if measuring.has_bfloat16() else []
-        seconds = 10 if measuring.QUICK.value else 200
+            dtypes += ["bfloat16"] if measurement.has_bfloat16() else []
+        seconds = 10 if measurement.QUICK.value else 200
         rows = []
         for width in widths:
             for dtype in dtypes:
                 rows += measure(width, dtype, seconds)
         print(show(rows))
-        measuring.save("train_step", rows)
+        measurement.save("train_step", rows)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 import pytest
 from absl.testing import flagsaver
 
-import measuring
+import measurement
 import networks
 import tables
 from keras_dropblock import DropBlock2D
@@ -123,8 +123,8 @@ def test_networks_pipelines_and_formats_are_compared():
 def test_results_of_other_benchmarks_are_kept(tmp_path, parsed_flags):
     path = tmp_path / "results.json"
     with flagsaver.flagsaver(results=str(path)):
-        assert measuring.save("layer", [1], "cpu") == path
-        measuring.save("inference", [2], "cpu")
+        assert measurement.save("layer", [1], "cpu") == path
+        measurement.save("inference", [2], "cpu")
     results = json.loads(path.read_text())
     assert results["layer"]["rows"] == [1]
     assert results["inference"]["rows"] == [2]
@@ -136,13 +136,13 @@ def test_results_of_other_benchmarks_are_kept(tmp_path, parsed_flags):
 def test_a_quick_run_is_not_saved(tmp_path, parsed_flags):
     path = tmp_path / "results.json"
     with flagsaver.flagsaver(results=str(path), quick=True):
-        assert measuring.save("layer", [1]) is None
+        assert measurement.save("layer", [1]) is None
     assert not path.exists()
 
 
 def test_functions_take_turns():
     calls = []
-    times = measuring.interleave(
+    times = measurement.interleave(
         {name: lambda name=name: calls.append(name) for name in "ab"},
         seconds=0,
     )

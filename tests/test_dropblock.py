@@ -461,6 +461,15 @@ def test_block_size_must_be_a_positive_integer(block_size):
         DropBlock2D(keep_prob=0.9, block_size=block_size)
 
 
+def test_positional_arguments_are_refused_with_the_call_that_was_meant():
+    meant = r"Did you mean DropBlock2D\(keep_prob=0.9, block_size=7\)\?"
+    with pytest.raises(TypeError, match=meant):
+        DropBlock2D(0.1, 7)  # a rate to drop, as in other libraries
+    with pytest.raises(TypeError, match="keyword arguments only") as error:
+        DropBlock1D(7)
+    assert "Did you mean" not in str(error.value)
+
+
 def test_an_unknown_data_format_is_refused():
     with pytest.raises(ValueError, match="`data_format` must .*'NHWC'"):
         DropBlock2D(keep_prob=0.9, block_size=7, data_format="NHWC")

@@ -343,9 +343,10 @@ def test_weights_argument_loads_a_file(tmp_path):
 
 def test_notation_names_the_same_network():
     a = models.from_notation("WRN-10-2-B(3,1,3)", num_classes=5)
-    b = models.WRN(10, 2, block="B(3,1,3)", num_classes=5)
-    assert [v.shape for v in a.weights] == [v.shape for v in b.weights]
-    assert [v.path for v in a.weights] == [v.path for v in b.weights]
+    for block in ("B(3,1,3)", (3, 1, 3)):
+        b = models.WRN(10, 2, block=block, num_classes=5)
+        assert [v.shape for v in a.weights] == [v.shape for v in b.weights]
+        assert [v.path for v in a.weights] == [v.path for v in b.weights]
 
 
 @pytest.mark.parametrize(
