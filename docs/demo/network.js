@@ -38,8 +38,8 @@ export async function run(network, pixels) {
 }
 
 /**
- * Class activation map: the part of each position of the last feature map in
- * the logit of a class. Their mean plus the bias is the logit.
+ * Class activation map: the contribution of each position of the last feature
+ * map to the logit of a class. The logit is their mean plus the bias.
  *
  * Zhou et al. 2016, https://arxiv.org/abs/1512.04150, equation 2.
  */

@@ -12,8 +12,8 @@ export async function decode(blob) {
   return context.getImageData(0, 0, bitmap.width, bitmap.height);
 }
 
-// The arithmetic of TensorFlow's kernel, ScaleAndTranslate, is that of 32-bit
-// numbers. Near a half, another order or precision rounds to another gray level.
+// TensorFlow's kernel, ScaleAndTranslate, computes with 32-bit numbers. Near a
+// half, a different order or precision would round to a different gray level.
 const float = Math.fround;
 
 /**
