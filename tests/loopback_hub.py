@@ -1,8 +1,8 @@
 """A model hub on the loopback interface, for huggingface_hub as the client.
 
-It speaks the protocol of the Hugging Face Hub as far as downloads need it:
-HEAD and GET of files with ETag, X-Repo-Commit and ranges, redirects of large
-files to another address, and lists of files; and as far as uploads need it:
+It implements those parts of the Hugging Face Hub's protocol that the client
+uses. For downloads: HEAD and GET of files with ETag, X-Repo-Commit and ranges,
+redirects of large files to another address, and lists of files. For uploads:
 new repositories, large files by the LFS protocol, and commits.
 """
 

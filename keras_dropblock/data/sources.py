@@ -23,16 +23,21 @@ def load(source, options=None, **changes):
     """Open a data set.
 
     Args:
-        source: `"digits"` for the handwritten digits that scikit-learn
-            ships, a path that ends in `.npz` (arrays `x_train`, `y_train`,
-            `x_test`, `y_test` and, for a validation split, `x_validation`,
-            `y_validation`), `"folder:PATH"` for a folder of images (see
-            `folders.load`), `"masks:PATH"` for folders of images
-            and masks (see `mask_folders.load`), `"coco:PATH"` for boxes in
-            COCO's layout (see `coco.load`), `"shapes"` for generated images
-            with boxes and masks (see `shapes.load`), or the name of any image
-            classification or detection set of TensorFlow Datasets, such as
-            `"cifar10"` or `"voc/2007"`.
+        source: one of
+
+            - `"digits"`: the handwritten digits of scikit-learn,
+            - a path that ends in `.npz`, with the arrays `x_train`,
+              `y_train`, `x_test`, `y_test` and, for a validation split,
+              `x_validation`, `y_validation`,
+            - `"folder:PATH"`: a folder of images (see `folders.load`),
+            - `"masks:PATH"`: folders of images and masks (see
+              `mask_folders.load`),
+            - `"coco:PATH"`: boxes in the layout of COCO (see `coco.load`),
+            - `"shapes"`: generated images with boxes and masks (see
+              `shapes.load`),
+            - the name of an image classification or detection set of
+              TensorFlow Datasets, such as `"cifar10"` or `"voc/2007"`.
+
         options: `Options`, or None for the defaults.
         **changes: single options that replace those of `options`.
 
