@@ -14,7 +14,7 @@ from keras_dropblock.analysis import objects, studies, subjects
 from keras_dropblock.cli import analyze
 from keras_dropblock.data import annotated
 from keras_dropblock.errors import WeightsError
-from keras_dropblock.training import plan, studied
+from keras_dropblock.training import plan, trained_networks
 
 pytest.importorskip("tensorflow")  # reads images and masks
 pytest.importorskip("scipy")
@@ -257,7 +257,7 @@ def test_what_cannot_be_studied_is_refused(runs, tmp_path, parsed_flags):
 def test_every_class_of_camvid_has_masks(camvid, tmp_path):
     changes = ["image_size=[96, 128]", "model=ResNet-18-0.125"]
     workdir = write_untrained(tmp_path / "run", recipe(camvid, *changes))
-    subject = studied.read(workdir, {}, images=20)
+    subject = trained_networks.read(workdir, {}, images=20)
     names = [x.name for x in subject.objects]
     assert len(names) == 11 and {"car", "pedestrian"} < {*names}
     covered = np.array([x.find().mean() for x in subject.objects])

@@ -1,4 +1,4 @@
-"""How much of what a network uses for a class lies on objects of the class."""
+"""Share of the activation map of a class that lies on its objects."""
 
 import dataclasses
 import functools

@@ -11,8 +11,8 @@ robustness   scores with DropBlock left on, on corrupted images, and with a
              square of each image covered
 uncertainty  Monte Carlo predictions, calibration, errors, unknown images
 
-Detectors and segmentation networks have maps of each class alone, which are
-compared with the objects' masks, or with their boxes.
+Detectors and segmentation networks have only maps: one for each class, compared
+with the masks or boxes of the objects.
 
     keras-dropblock-analyze wrn_16_1_cifar10 wrn_16_1_cifar10_dropblock \\
       --out=analysis --what=maps,robustness
@@ -75,7 +75,7 @@ _KEEP_PROBS = flags.DEFINE_list(
 def analyze(sources=()):
     from keras_dropblock.analysis import studies, subjects
     from keras_dropblock.errors import WeightsError
-    from keras_dropblock.training import studied
+    from keras_dropblock.training import trained_networks
 
     what = [*studies.STUDIES] if _WHAT.value is None else _WHAT.value
     unknown = [x for x in what if x not in studies.STUDIES]
@@ -101,7 +101,7 @@ def analyze(sources=()):
         "objects": _OBJECTS.value,
         "layer": _LAYER.value,
     }
-    networks = [studied.read(x, labels, **options) for x in sources]
+    networks = [trained_networks.read(x, labels, **options) for x in sources]
     what = _suiting(what, networks)
     folder.mkdir(parents=True, exist_ok=True)
     for name in what:
@@ -114,7 +114,7 @@ def analyze(sources=()):
 
 
 def _suiting(what, networks):
-    """The names of the studies to make: one kind of task, and its studies."""
+    """The studies in `what` that suit the networks, which have one kind."""
     from keras_dropblock.analysis.objects import SceneSubject
     from keras_dropblock.errors import WeightsError
 
@@ -123,7 +123,7 @@ def _suiting(what, networks):
         return what
     if not all(scenes):
         raise WeightsError(
-            "All networks must be classifiers, or none. Received: "
+            "Either all networks or none must be classifiers. Received: "
             f"{', '.join(subject.name for subject in networks)}."
         )
     if _WHAT.value not in (None, ["maps"]):
@@ -137,7 +137,7 @@ def _suiting(what, networks):
 def _folder(sources):
     if OUT.value is not None:
         return pathlib.Path(OUT.value)
-    from keras_dropblock.training.studied import is_run
+    from keras_dropblock.training.trained_networks import is_run
 
     if len(sources) == 1 and is_run(sources[0]):
         return pathlib.Path(sources[0], "analysis")

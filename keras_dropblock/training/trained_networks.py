@@ -1,4 +1,4 @@
-"""Read the networks that are studied, with their images."""
+"""Trained networks with their test images, for studies."""
 
 import dataclasses
 import pathlib
@@ -31,16 +31,16 @@ def read(
             added to them. None: no unknown images.
         objects: names of classes of objects, for detectors and segmentation
             networks. None: all.
-        layer: name of the layer whose maps are studied, for the same. None:
-            that of the task.
+        layer: name of the layer whose maps are studied, for detectors and
+            segmentation networks. None: that of the task.
 
     Returns:
         `Subject` of a classifier, `SceneSubject` of another network.
 
     Raises:
-        WeightsError: if the source has no card, is of a task that cannot be
+        WeightsError: if the source has no card, has a task that cannot be
             studied, or does not have one of the `objects`.
-        KerasDropBlockError: of another kind, if it cannot be loaded.
+        KerasDropBlockError: another subclass, if it cannot be loaded.
     """
     name, label = pathlib.Path(source).name, source
     if is_run(source):
