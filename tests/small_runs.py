@@ -27,6 +27,16 @@ def write_quadrants(path):
     np.savez(path, **arrays)
 
 
+def write_noise(path):
+    """Write a .npz file of noise images of 8 x 12 pixels, in four classes."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, n in (("train", 40), ("test", 12)):
+        arrays[f"x_{split}"] = rng.integers(0, 256, (n, 8, 12, 1), "uint8")
+        arrays[f"y_{split}"] = np.arange(n) % 4
+    np.savez(path, **arrays)
+
+
 def small(npz, *changes):
     """A recipe of three epochs with five steps each."""
     return Recipe().override(

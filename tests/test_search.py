@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import keras
-import numpy as np
 import pytest
 
 import small_runs
@@ -30,12 +29,7 @@ GRID = {"block_size": [1, 3], "keep_prob": [0.8, 0.9]}
 @pytest.fixture
 def npz(tmp_path):
     """A data set of noise with four classes."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, n in (("train", 40), ("test", 12)):
-        arrays[f"x_{split}"] = rng.integers(0, 256, (n, 8, 12, 1), "uint8")
-        arrays[f"y_{split}"] = np.arange(n) % 4
-    np.savez(tmp_path / "noise.npz", **arrays)
+    small_runs.write_noise(tmp_path / "noise.npz")
     return str(tmp_path / "noise.npz")
 
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 
-import numpy as np
 import pytest
 
 pytest.importorskip("optuna")
@@ -21,6 +20,7 @@ import optuna
 import sqlalchemy
 from optuna.trial import TrialState
 
+import small_runs
 from keras_dropblock.errors import MissingExtraError, StorageError
 from keras_dropblock.search import samplers, session, storage, worker
 from keras_dropblock.search.planned import PlannedRun
@@ -395,12 +395,7 @@ def test_every_epoch_is_reported_once_until_the_pruner_stops_the_run(
 @pytest.fixture
 def noise(tmp_path):
     """Options of a short run on noise, as `key=value`."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, n in (("train", 40), ("test", 12)):
-        arrays[f"x_{split}"] = rng.integers(0, 256, (n, 8, 12, 1), "uint8")
-        arrays[f"y_{split}"] = np.arange(n) % 4
-    np.savez(tmp_path / "noise.npz", **arrays)
+    small_runs.write_noise(tmp_path / "noise.npz")
     return [
         "model=WRN-10-1",
         f"dataset={tmp_path / 'noise.npz'}",

@@ -22,9 +22,8 @@ def load(dtype=None):
     Returns:
         A tuple (model, recipe).
     """
-    from keras_dropblock import hub
-    from keras_dropblock.errors import WeightsError, WorkdirError
-    from keras_dropblock.training import evaluation, plan
+    from keras_dropblock.errors import WorkdirError
+    from keras_dropblock.training import evaluation
 
     if (WORKDIR.value is None) == (_MODEL.value is None):
         raise WorkdirError(
@@ -32,10 +31,4 @@ def load(dtype=None):
         )
     if _MODEL.value is None:
         return evaluation.load_run(WORKDIR.value, dtype)
-    model = hub.load(_MODEL.value)
-    if getattr(model, "card", None) is None:
-        raise WeightsError(
-            f"{_MODEL.value} has no card, so its data and preprocessing are "
-            "unknown. Use a published model or a work directory."
-        )
-    return model, plan.recipe_of(model.card)
+    return evaluation.load_source(_MODEL.value)

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from keras_dropblock import hub
-from keras_dropblock.errors import RecipeError, WorkdirError
+from keras_dropblock.errors import RecipeError, WeightsError, WorkdirError
 from keras_dropblock.runs import workdir as workdirs
 from keras_dropblock.training import compilation, plan
 from keras_dropblock.training.recipe import Recipe
@@ -63,6 +63,27 @@ def load_run(workdir, dtype=None):
     recipe = Recipe.from_toml(workdir / workdirs.RECIPE)
     with compilation.policy(dtype or recipe.dtype):
         return hub.load(f"{workdir.resolve()}"), recipe
+
+
+def load_source(source):
+    """Load a trained model that has no work directory, with a recipe for it.
+
+    Args:
+        source: see `hub.load`.
+
+    Returns:
+        A tuple (model, `Recipe` to evaluate it).
+
+    Raises:
+        WeightsError: if there is no such model, or it has no card.
+    """
+    model = hub.load(source)
+    if getattr(model, "card", None) is None:
+        raise WeightsError(
+            f"{source} has no card, so its data and preprocessing are "
+            "unknown. Use a published model or a work directory."
+        )
+    return model, plan.recipe_of(model.card)
 
 
 class Examples:

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from keras_dropblock import data, hub
+from keras_dropblock import data
 from keras_dropblock.analysis.objects import SceneSubject
 from keras_dropblock.analysis.subjects import Subject
 from keras_dropblock.errors import WeightsError
@@ -48,13 +48,7 @@ def read(
         key = str(sorted(recipe.override(["seed=0"]).flat().items()))
         label = labels.setdefault(key, name)
     else:
-        model = hub.load(source)
-        if getattr(model, "card", None) is None:
-            raise WeightsError(
-                f"{source} has no card, so its data and preprocessing are "
-                "unknown. Use a published model or a work directory."
-            )
-        recipe = plan.recipe_of(model.card)
+        model, recipe = evaluation.load_source(source)
     examples = evaluation.Examples(recipe)
     common = {
         "name": name,
