@@ -108,9 +108,9 @@ def _total(logits, counted):
 def study_objects(subjects, folder, settings):
     """Where networks look for the objects of each class.
 
-    It writes `maps` (pictures, and a row for each network and class),
-    `spread` (mean and standard deviation over networks that differ in the
-    seed) and `inside` (a plot).
+    It writes three studies. `maps` has pictures, and a row for each network
+    and class. `spread` has the mean and standard deviation over networks that
+    differ only in the seed. `inside` is a plot.
     """
     rows, drawn = [], []
     for subject in subjects:
