@@ -1,5 +1,6 @@
 """Networks with trained weights: built from a card, or from a Torch file."""
 
+import collections
 import dataclasses
 import logging
 import math
@@ -142,16 +143,23 @@ def with_new_head(model, num_classes):
     )
     result = card.build()
     head = tasks.find(card.task).head_layers
-    inserted = _names(model) - _names(result)
+    inserted = _kinds(model) - _kinds(result)
     if inserted:
-        result = _with_head(model, head, num_classes, sorted(inserted))
+        result = _with_head(model, head, num_classes, inserted)
         result.card = card
     models.copy_weights(model, result, but=head)
     return result
 
 
-def _names(model):
-    return {layer.name for layer in model._flatten_layers(include_self=False)}
+def _kinds(model):
+    """How many layers of each class a model has.
+
+    Not their names, which Keras counts up for some layers of KerasHub.
+    """
+    return collections.Counter(
+        type(layer).__name__
+        for layer in model._flatten_layers(include_self=False)
+    )
 
 
 def _with_head(model, head, num_classes, inserted):
@@ -160,7 +168,7 @@ def _with_head(model, head, num_classes, inserted):
     Args:
         model, num_classes: see `with_new_head`.
         head: names of the layers of the head.
-        inserted: names of the layers that the card does not describe.
+        inserted: classes of the layers that the card does not describe.
     """
     config = model.get_config()
     layers = [x for x in config.get("layers", ()) if x["name"] in head]
@@ -168,8 +176,8 @@ def _with_head(model, head, num_classes, inserted):
         raise WeightsError(
             f"`num_classes` cannot replace the head of {model.name}, because "
             "layers were inserted into a model inside it: "
-            f"{', '.join(inserted[:4])}. Replace the head first, then insert "
-            "the layers."
+            f"{', '.join(inserted)}. Replace the head first, then insert the "
+            "layers."
         )
     for layer in layers:
         size = "units" if "units" in layer["config"] else "filters"
