@@ -48,7 +48,9 @@ OLDEST_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_callbacks.py tests/test_optimizers.py tests/test_residual.py \
 	tests/test_normalization.py tests/test_wide_resnet.py \
 	tests/test_conformance.py \
-	tests/test_fitting.py::test_a_run_leaves_all_that_explains_it
+	tests/test_fitting.py::test_a_run_leaves_all_that_explains_it \
+	tests/test_hub_addresses.py::test_an_interrupted_download_is_resumed \
+	tests/test_hub_addresses.py::test_without_a_network_the_cache_is_used_or_an_error_says_so
 
 # The model and the flags of `make serve`: see docs/serving.md.
 SAVED_MODEL ?= saved_models/quickstart
@@ -212,7 +214,7 @@ $(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/pyth
 	@echo "Installing into $(OLDEST_VENV): about 2 GB on disk"
 	$(OLDEST_VENV)/bin/python -m pip install --quiet \
 	  --constraint $(OLDEST_VENV)/constraints.txt \
-	  --editable '.[$(TENSORFLOW)]' pytest pytest-xdist
+	  --editable '.[$(TENSORFLOW),hub]' pytest pytest-xdist
 	@touch $@
 
 $(VISION_VENV)/.vision: pyproject.toml | $(VISION_VENV)/bin/python
