@@ -101,6 +101,15 @@ class Server:
         return self.output.read()
 
 
+# Types and shapes of the answers of an exported detector for one image.
+DETECTOR_OUTPUTS = {
+    "boxes": ("float32", (None, 4)),
+    "scores": ("float32", (None,)),
+    "labels": ("int32", (None,)),
+    "num_detections": ("int32", ()),
+}
+
+
 # Requests are (path, body, headers).
 
 

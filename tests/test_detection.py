@@ -13,10 +13,11 @@ keras_hub = pytest.importorskip("keras_hub")
 tf = pytest.importorskip("tensorflow")
 
 import keras_dropblock as kdb  # noqa: E402
+import served  # noqa: E402
 from keras_dropblock import tasks  # noqa: E402
 from keras_dropblock.data import shapes  # noqa: E402
-from keras_dropblock.tasks import retinanet, transfer  # noqa: E402
-from keras_dropblock.training import plan  # noqa: E402
+from keras_dropblock.tasks import matching, retinanet, transfer  # noqa: E402
+from keras_dropblock.training import compilation, plan  # noqa: E402
 
 H, W = 64, 96
 
@@ -69,11 +70,20 @@ def test_anchors_cover_32_to_512_pixels(model):
         assert areas.max() / size == pytest.approx(2 ** (2 / 3), abs=0.05)
 
 
-def test_the_box_coder_is_inverted_exactly(model):
-    """Targets of the encoder, decoded as predictions, are the boxes."""
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_targets_decoded_as_predictions_are_the_objects(dtype):
+    """Also objects that are smaller than any anchor, and in bfloat16."""
+    with compilation.policy(dtype):
+        model = detector()
     x = images()
+    targets = {
+        "boxes": np.array(TARGETS["boxes"]),
+        "labels": np.array([[0, 2], [1, -1]]),
+    }
+    # No anchor overlaps it by half, and bfloat16 holds no 70.7.
+    targets["boxes"][0, 1] = [3.3, 70.7, 8.9, 77.3]
     encoded, labels = model.label_encoder(
-        images=x, gt_boxes=TARGETS["boxes"], gt_classes=TARGETS["labels"]
+        images=x, gt_boxes=targets["boxes"], gt_classes=targets["labels"]
     )
     anchors = keras.ops.concatenate(
         list(model.anchor_generator(x).values()), axis=0
@@ -89,7 +99,7 @@ def test_the_box_coder_is_inverted_exactly(model):
     decoded, labels = np.asarray(decoded), np.asarray(labels)
     for i in range(2):
         for box, label in zip(
-            TARGETS["boxes"][i], TARGETS["labels"][i], strict=True
+            targets["boxes"][i], targets["labels"][i], strict=True
         ):
             rows = decoded[i][labels[i] == label]
             if label >= 0:
@@ -97,6 +107,20 @@ def test_the_box_coder_is_inverted_exactly(model):
                 np.testing.assert_allclose(
                     rows, np.tile(box, (len(rows), 1)), atol=1e-3
                 )
+
+
+def test_anchors_are_matched_as_a_table_of_overlaps_says():
+    """Rows are anchors; columns are two objects and a row of padding."""
+    overlaps = np.array(
+        [[[0.6, 0.1, 0], [0.45, 0.1, 0], [0.3, 0.2, 0], [0.1, 0, 0]]],
+        "float32",
+    )
+    objects, values = matching.EachObjectMatcher()(overlaps)
+    # Anchor 2 learns object 1, which no anchor overlaps more.
+    assert np.asarray(values).tolist() == [[1, -2, 1, -1]]
+    assert np.asarray(objects)[0, [0, 2]].tolist() == [0, 1]
+    nothing, values = matching.EachObjectMatcher()(0 * overlaps)
+    assert np.asarray(values).tolist() == [[-1] * 4]
 
 
 def test_heads_start_as_in_the_paper(model):
@@ -201,6 +225,8 @@ def test_a_detector_is_saved_and_loaded_with_its_card(model, tmp_path):
     loaded = kdb.load(tmp_path / "detector.keras")
     del model.card
     assert loaded.card.class_names == ("a", "b", "c")
+    matcher = loaded.label_encoder.box_matcher
+    assert type(matcher) is matching.EachObjectMatcher
     x = images()
     for a, b in zip(
         model(x, training=False).values(),
@@ -360,6 +386,10 @@ def test_an_export_answers_in_the_images_own_pixels(run, tmp_path):
         np.testing.assert_allclose(
             given["scores"][0, :count], expected["scores"], atol=1e-3
         )
+    for name, (dtype, shape) in served.DETECTOR_OUTPUTS.items():
+        values = answers[name]
+        assert values.dtype == dtype and len(values.shape) == 1 + len(shape)
+    assert {*answers} == {*served.DETECTOR_OUTPUTS, "status"}
     shifted = {**expected, "boxes": expected["boxes"] + 2}
     row = {name: values[:1].numpy() for name, values in answers.items()}
     difference = tasks.Detection().answer_difference

@@ -30,6 +30,10 @@ _SHOWN = 4  # images in the pictures of a run
 _CLEAR = 0.3  # least score of detections that are drawn
 
 
+def _is_depth(convs):
+    return 0 <= convs <= 8
+
+
 @dataclasses.dataclass(frozen=True)
 class Detection(FineTuned):
     """Object detection with `RetinaNet`, which needs the extra `vision`."""
@@ -42,6 +46,9 @@ class Detection(FineTuned):
     )
     max_level: int = keys.key(
         7, "coarsest level of the pyramid", "5, 6 or 7", lambda x: 5 <= x <= 7
+    )
+    head_convs: int = keys.key(
+        4, "3x3 convs before the last one of each head", "in [0, 8]", _is_depth
     )
     ap_epochs: int = keys.key(
         10,
@@ -81,7 +88,11 @@ class Detection(FineTuned):
     def network(self, notation, dataset, options):
         builder, arguments = super().network(notation, dataset, options)
         backbones.check_notation(notation, builder)
-        head = {"min_level": self.min_level, "max_level": self.max_level}
+        head = {
+            "min_level": self.min_level,
+            "max_level": self.max_level,
+            "head_convs": self.head_convs,
+        }
         return builder, {**arguments, "head": head}
 
     def build(self, builder, arguments):

@@ -1,7 +1,7 @@
 """KerasHub's RetinaNet, with corrected initialization, losses and suppression.
 
 The RetinaNet of KerasHub 0.32 does not learn from random weights. This module
-corrects three parts:
+corrects three parts, and `matching` a fourth one:
 
 - KerasHub sets the bias for a prior of 1 % in the box head, and a bias of 0 in
   the class head. Its kernels have a standard deviation of 0.05. Here both are
@@ -25,6 +25,7 @@ from keras_dropblock.tasks.hub_models import (
     PyramidBackbone,
     with_plain_methods,
 )
+from keras_dropblock.tasks.matching import repaired
 
 _FORMAT = "yxyx"
 _CANDIDATES = 1000  # pairs of box and class that suppression looks at
@@ -132,6 +133,12 @@ class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
     0.1, both divided by the number of anchors that have an object.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        encoder = repaired(self.label_encoder)
+        del self.label_encoder  # or Keras tracks both
+        self.label_encoder = encoder
+
     def compile(
         self,
         optimizer="auto",
@@ -181,6 +188,7 @@ def RetinaNet(
     *,
     min_level=3,
     max_level=7,
+    head_convs=4,
     prior=0.01,
     score_threshold=0.05,
     iou_threshold=0.5,
@@ -203,6 +211,8 @@ def RetinaNet(
         min_level, max_level: levels of the pyramid, whose strides are
             `2 ** level` pixels, and whose smallest anchors are four times as
             large: 32 to 512 pixels for levels 3 to 7.
+        head_convs: number of 3x3 convs before the last one of each head,
+            int >= 0; 4 in the paper.
         prior: probability of a class at the start of training, in (0, 1).
         others: see `ClasswiseSuppression`.
         name: name of the model.
@@ -235,6 +245,7 @@ def RetinaNet(
         body,
         num_classes,
         bounding_box_format=_FORMAT,
+        pre_logits_num_conv_layers=head_convs,
         prediction_decoder=ClasswiseSuppression(
             score_threshold, iou_threshold, max_detections
         ),
