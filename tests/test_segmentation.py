@@ -1,6 +1,7 @@
 """Semantic segmentation: data, scores, networks, and a run from end to end."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -83,6 +84,18 @@ def test_masks_are_scaled_and_padded_with_their_images(root):
     ).all()
     for image, mask in zip(images, masks, strict=True):
         assert image[mask == 1].mean() > 140 > 60 > image[mask == 0].mean()
+
+
+def test_frames_are_filled_with_the_mean_of_the_recipe(root):
+    """The same color as in predictions, which the card's mean gives."""
+    from keras_dropblock.training import plan
+
+    for given in ([], ["mean=[10, 20, 30.4]", "std=[1, 1, 1]"]):
+        resolved = plan.resolve(recipe(root, *given))
+        image = resolved.dataset.arrays["train"][0][1:2][0]
+        fill = resolved.card.preprocessing.fill
+        assert {*map(tuple, image[:, 64:].reshape(-1, 3).tolist())} == {fill}
+    assert fill == (10, 20, 30)
 
 
 def test_batches_augment_masks_with_images(root):
@@ -292,6 +305,27 @@ def test_a_run_scores_draws_and_loads(run, root):
     card = json.loads((workdir / "card.json").read_text())
     assert card["preprocessing"]["framing"] == "pad"
     assert card["arguments"]["head"]["keep_prob"] == 0.9
+
+
+def test_the_card_is_enough_to_evaluate_with_the_same_labels(run):
+    """The label 11 is not a class, and the card says so."""
+    from keras_dropblock.training import evaluation, plan
+
+    scores, workdir = run
+    model = kdb.load(workdir)
+    assert model.card.data_options == {"ignored_labels": [11]}
+    of_card = plan.recipe_of(model.card)
+    assert of_card.task.ignored_labels == (11,)
+    again = evaluation.evaluate_model(model, of_card)
+    assert again["miou"] == pytest.approx(scores["miou"])
+    wrong = dataclasses.replace(
+        model.card, data_options={"ignored_labels": [300]}
+    )
+    with pytest.raises(RecipeError, match="card of run: `ignored_labels`"):
+        plan.recipe_of(wrong)
+    content = {**model.card.to_dict(), "data_options": {"data_dir": "x"}}
+    with pytest.raises(WeightsError, match="`data_options` must be"):
+        kdb.hub.Card.from_dict(content)
 
 
 def test_predictions_have_the_images_own_size(run):

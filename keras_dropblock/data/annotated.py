@@ -205,17 +205,17 @@ class AnnotatedDataset(ArrayDataset):
         return AnnotatedDataset(arrays, self.class_names, self.notes)
 
 
-def image_row(read, name, frame, size=None):
+def image_row(read, name, options, size=None):
     """A reader of an image, scaled into a frame.
 
     Args:
         read: function that returns the content of the image file.
         name: name of the image, for error messages.
-        frame: (height, width) in pixels.
+        options: `sources.Options`, for the frame and the color of its rest.
         size: (height, width) that the image should have; None: any.
 
     Returns:
-        A function that returns a uint8 array (*frame, 3).
+        A function that returns a uint8 array (*options.frame, 3).
     """
 
     def row():
@@ -225,21 +225,18 @@ def image_row(read, name, frame, size=None):
                 f"{name} must have the size of its annotation, {tuple(size)}. "
                 f"It has {tuple(image.shape[:2])}."
             )
-        return framing.frame_image(image, frame, IMAGENET_FILL).numpy()
+        framed = framing.frame_image(image, options.frame, options.fill)
+        return framed.numpy()
 
     return row
-
-
-# Gray levels that fill the rest of a frame: the rounded mean, as in the cards
-# of models that are trained on these data sets.
-IMAGENET_FILL = tuple(round(level) for level in IMAGENET[0])
 
 
 def mask_row(read, name, frame, classes, ignored, size_of):
     """A reader of a mask, scaled into a frame without new labels.
 
     Args:
-        read, name, frame: see `image_row`.
+        read, name: see `image_row`.
+        frame: (height, width) in pixels.
         classes: number of classes; labels are 0, ..., classes - 1.
         ignored: further labels that mean "not labeled".
         size_of: function that returns (height, width) of the mask's image.

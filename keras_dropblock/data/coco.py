@@ -62,7 +62,7 @@ def load(root, options):
         if split == "train":
             examples = examples[_part(options.train_split)]
         notes += [f"{name}: {note}" for note in found]
-        arrays[split] = _rows(examples, options.frame)
+        arrays[split] = _rows(examples, options)
     return AnnotatedDataset(arrays, names, notes)
 
 
@@ -77,9 +77,10 @@ def _part(train_split):
     return slice(*(int(text) if text else None for text in match.groups()))
 
 
-def _rows(examples, frame):
+def _rows(examples, options):
+    frame = options.frame
     images = [
-        image_row(path.read_bytes, path, frame, objects.size)
+        image_row(path.read_bytes, path, options, objects.size)
         for path, objects in examples
     ]
     boxes = BoxRows([objects for _, objects in examples], frame)

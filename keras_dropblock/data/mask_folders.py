@@ -125,7 +125,7 @@ def _at_random(pairs, fraction, key):
 
 def _rows(pairs, options, classes):
     frame = options.frame
-    images = [image_row(image.read_bytes, image, frame) for image, _ in pairs]
+    images = [image_row(image.read_bytes, image, options) for image, _ in pairs]
     masks = [
         mask_row(
             mask.read_bytes,

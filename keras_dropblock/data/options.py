@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_dropblock.data.preprocessing import IMAGENET, gray_levels
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -27,6 +29,8 @@ class Options:
         labels: what is wanted for each image: `"classes"`, `"boxes"` or
             `"masks"`.
         ignored_labels: labels of masks that mean "not labeled", besides 255.
+        mean: mean of each channel, on the scale of 0 to 255, that fills the
+            rest of a frame; None: that of ImageNet.
     """
 
     data_dir: str | None = None
@@ -39,6 +43,7 @@ class Options:
     crop_fraction: float = 1.0
     labels: str = "classes"
     ignored_labels: tuple[int, ...] = ()
+    mean: tuple[float, ...] | None = None
 
     @property
     def frame(self):
@@ -46,3 +51,8 @@ class Options:
         if isinstance(self.image_size, int):
             return (self.image_size, self.image_size)
         return self.image_size
+
+    @property
+    def fill(self):
+        """Gray levels of the rest of a frame, as in `Preprocessing`."""
+        return gray_levels(self.mean or IMAGENET[0])

@@ -135,7 +135,7 @@ class Preprocessing:
     @property
     def fill(self):
         """Gray levels of the rest of the frame: the mean, rounded."""
-        return tuple(min(max(round(level), 0), 255) for level in self.mean)
+        return gray_levels(self.mean)
 
     def normalize(self, images):
         """Compute `(images - mean) / std` for each channel, in float32.
@@ -213,6 +213,11 @@ class PixelNormalization(keras.layers.Layer):
         config = super().get_config()
         del config["dtype"]
         return {**config, "mean": self.mean, "std": self.std}
+
+
+def gray_levels(mean):
+    """Round a mean of 0 to 255 to the color that fills a frame."""
+    return tuple(min(max(round(level), 0), 255) for level in mean)
 
 
 def channel_statistics(images):

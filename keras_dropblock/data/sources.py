@@ -212,9 +212,7 @@ def _tfds(source, options):
         names["validation"] = split
     if options.labels == "boxes":
         _refuse_skipping(source, options)
-        dataset = tfds_boxes.load(
-            source, options.data_dir, names, options.frame
-        )
+        dataset = tfds_boxes.load(source, options.data_dir, names, options)
         return dataset.hold_out(split) if isinstance(split, float) else dataset
     if not options.streamed:
         dataset = tfds.load(source, options.data_dir, names, options.frame)

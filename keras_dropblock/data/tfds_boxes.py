@@ -27,33 +27,33 @@ FEATURES = ("image", "objects")
 MASK = "segmentation_mask"
 
 
-def load(name, data_dir, names, frame):
+def load(name, data_dir, names, options):
     """Read a detection data set. Its image files stay in memory, encoded.
 
     For COCO 2017 this takes 19 GB; `coco:PATH` reads the files from disk.
 
     Args:
         name, data_dir, names: see `tfds.open_builder`.
-        frame: (height, width) that images are scaled into.
+        options: `sources.Options`. `image_size` is required.
 
     Returns:
         `AnnotatedDataset` with boxes.
     """
     builder = tfds.open_builder(name, data_dir, names, FEATURES)
-    if frame is None:
+    if options.frame is None:
         raise DataError(
             "`image_size` must be given for images with boxes: the size that "
             "they are scaled into, such as 640. Received: image_size=None."
         )
     arrays, notes = {}, []
     for split, part in names.items():
-        arrays[split], found = _rows(builder, name, part, frame)
+        arrays[split], found = _rows(builder, name, part, options)
         notes += [f"{part}: {note}" for note in found]
     label = builder.info.features["objects"]["label"]
     return AnnotatedDataset(arrays, tuple(label.names), notes)
 
 
-def _rows(builder, name, part, frame):
+def _rows(builder, name, part, options):
     import tensorflow_datasets
 
     skip = tensorflow_datasets.decode.SkipDecoding()
@@ -68,13 +68,14 @@ def _rows(builder, name, part, frame):
             image_row(
                 functools.partial(bytes, example["image"]),
                 f"{name} {part}, image {i}",
-                frame,
+                options,
                 of_image.size,
             )
         )
         objects.append(of_image)
         counts += repairs
     notes = repair_notes(*counts, len(objects))
+    frame = options.frame
     return (Rows(images, (*frame, 3)), BoxRows(objects, frame)), notes
 
 

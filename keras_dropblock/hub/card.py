@@ -27,6 +27,9 @@ class Card:
             the task adds a head to that network, `head` has its arguments.
         task: name of the task, as in a recipe.
         dataset: name of the data set the model was trained on.
+        data_options: keys of a recipe that select or read the data, if they
+            differ from their defaults: `test_split`, `train_split` and
+            `ignored_labels`.
         license: SPDX identifier of the weights' license, or `"unknown"`.
         origin: address of the weights that others published and from which
             this model started, such as `hf://owner/name@commit`; else `""`.
@@ -46,6 +49,7 @@ class Card:
     arguments: dict = dataclasses.field(default_factory=dict)
     task: str = "classification"
     dataset: str = ""
+    data_options: dict = dataclasses.field(default_factory=dict)
     license: str = LICENSE
     origin: str = ""
     default: bool = False

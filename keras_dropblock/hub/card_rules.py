@@ -17,6 +17,7 @@ _TEXTS = (
     "license",
     "origin",
 )
+DATA_OPTIONS = ("test_split", "train_split", "ignored_labels")
 _PIXELS = 2**25  # the same limit as for decoded image files
 
 
@@ -70,6 +71,12 @@ def _rules(content):
     yield from _preprocessing_rules(content["preprocessing"])
     arguments = content.get("arguments", {})
     yield "arguments", arguments, "an object", _is_object
+    yield (
+        "data_options",
+        content.get("data_options", {}),
+        f"an object with some of {', '.join(DATA_OPTIONS)}",
+        lambda options: _is_object(options) and {*options} <= {*DATA_OPTIONS},
+    )
     channels = len(content["preprocessing"]["mean"])
     if "input_shape" in arguments:
         yield (

@@ -192,8 +192,19 @@ def card_of(recipe, dataset, name):
         class_names=tuple(recipe.task.class_names(dataset)),
         task=recipe.task.name(),
         dataset=recipe.dataset,
+        data_options=_data_options(recipe),
         **recipe.task.provenance(),
     )
+
+
+def _data_options(recipe):
+    """Keys of the recipe that select or read the data, for the card."""
+    values, usual = recipe.flat(), Recipe(task=type(recipe.task)()).flat()
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name in hub.card_rules.DATA_OPTIONS
+        if (value := values.get(name)) != usual.get(name)
+    }
 
 
 def check(recipe):
@@ -230,6 +241,7 @@ def open_data(recipe):
         skip_broken=recipe.skip_broken,
         streamed=recipe.is_streamed,
         crop_fraction=recipe.crop_fraction,
+        mean=recipe.mean,
         **recipe.task.data_options(),
     )
 
@@ -239,6 +251,9 @@ def recipe_of(card):
 
     Args:
         card: `hub.Card` of the model.
+
+    Raises:
+        RecipeError: if a value in the card's `data_options` is invalid.
     """
     task = tasks.find(card.task)()
     preprocessing = card.preprocessing
@@ -246,7 +261,7 @@ def recipe_of(card):
     height, width = preprocessing.image_size
     # Resizing an image to its own size changes nothing.
     resizable = data.sources.can_resize(card.dataset)
-    return dataclasses.replace(
+    recipe = dataclasses.replace(
         Recipe(task=task),
         model=card.network,
         dataset=card.dataset,
@@ -256,6 +271,7 @@ def recipe_of(card):
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
+    return recipe.replaced(card.data_options, f"The card of {card.name}")
 
 
 def _image_size(height, width):

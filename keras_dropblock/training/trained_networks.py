@@ -111,7 +111,9 @@ def _unknown(card, shape, names):
     rng = np.random.default_rng(0)
     images = {"noise": rng.integers(0, 256, shape, "uint8")}
     for name in names:
-        recipe = plan.recipe_of(dataclasses.replace(card, dataset=name))
+        recipe = plan.recipe_of(
+            dataclasses.replace(card, dataset=name, data_options={})
+        )
         other = evaluation.Examples(
             dataclasses.replace(
                 recipe,
