@@ -109,7 +109,7 @@ def test_a_table_by_hand(tiny):
     ):
         finish(tiny, f"plain/seed_{seed}", plain)
         finish(tiny, f"drop/seed_{seed}", drop)
-    text = claim_tables.table(tiny, DEFINITIONS["claims"]["dropout"])
+    text = claim_tables.table(tiny, "dropout")
     rows = [line.split(" | ") for line in text.splitlines()]
     plain, drop = rows[2], rows[3]
     # 50, 50, 62.5: mean 54.17, deviation 12.5 / sqrt(3) = 7.22.
@@ -148,6 +148,72 @@ def test_an_answer_needs_three_seeds_and_two_standard_errors(
     assert mean == pytest.approx(100 * np.mean(gains))
     expected = 100 * np.std(gains, ddof=1) / math.sqrt(n)
     assert error == pytest.approx(expected)
+
+
+VISION = {
+    "base": {"boxes": {"task": "detection", "epochs": 2}},
+    "runs": {"none": {"base": "boxes"}, "block": {"base": "boxes"}},
+    "claims": {
+        "detection": {
+            "title": "Detection",
+            "source": "a table",
+            "about": "Few images.",
+            "runs": ["none", "block"],
+            "baseline": "none",
+            "columns": ["train_ap50"],
+            "seeds": 1,
+        }
+    },
+}
+
+
+def test_scores_of_a_claim_are_those_of_its_task(tmp_path):
+    detectors = claims.Evidence(VISION, tmp_path / "results")
+    assert [job.name for job in detectors.jobs()] == [
+        "none/seed_0",
+        "block/seed_0",
+    ]
+    for name, score in (("none", 0.5), ("block", 0.625)):
+        finish(detectors, f"{name}/seed_0", 0)
+        folder = detectors.results / name / "seed_0"
+        scores = {"ap": score, "ap50": 2 * score, "ap75": score / 2}
+        (folder / "metrics.json").write_text(json.dumps(scores))
+        measures = {"train_ap50": 99, "parameters": 5}
+        (folder / "measures.json").write_text(json.dumps(measures))
+        # AP is not measured after every epoch.
+        (folder / "history.csv").write_text(
+            "epoch,images_per_second,loss,test_ap\n0,9,2,nan\n1,9,1,0.5\n"
+        )
+    heads, _, none, drop = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in claim_tables.table(detectors, "detection").splitlines()[:4]
+    )
+    assert heads[3:8] == [
+        "test AP, %",
+        "test AP50, %",
+        "test AP75, %",
+        "AP50 on the training images, %",
+        "difference in test AP, %",
+    ]
+    assert none[3:8] == ["50.00", "100.00", "25.00", "99.00", "–"]
+    assert drop[7] == "+12.50"
+    runs = [*detectors.finished("none").values()]
+    assert claim_tables._mean_curve(runs, "test_ap", float) == ([2], [0.5])
+    claim_tables.draw(detectors, "detection", tmp_path / "c.png")
+    assert "\nFew images.\n" in claim_tables.page(detectors)
+
+
+def test_claims_about_detection_are_left_out_without_keras_hub(
+    tmp_path, monkeypatch, capsys
+):
+    both = {part: {**VISION[part], **DEFINITIONS[part]} for part in VISION}
+    known = claims.Evidence(both, tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert evidence.trainable(known, None) == ["dropout"]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Left out: detection, which need KerasHub.")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert evidence.trainable(known, ["detection"]) == ["detection"]
 
 
 def test_pairs_have_equal_seeds(tiny):
@@ -213,7 +279,7 @@ def test_all_defined_runs_are_valid_recipes():
     for claim in known.claims.values():
         assert claim["baseline"] in claim["runs"]
         assert {*claim.get("columns", ())} <= {*claims.COLUMNS}
-        for question in claim["questions"]:
+        for question in claim.get("questions", ()):
             assert {question["better"], question["than"]} <= {*claim["runs"]}
     for name in known.runs:
         jobs = [*known.tries(name).values()] or [known.job(name, 0)]
@@ -301,9 +367,7 @@ def test_a_run_is_trained_and_its_files_are_kept(tmp_path):
     kept = tiny.results / "plain" / "seed_0"
     assert {path.name for path in kept.iterdir()} == {*evidence.KEPT}
     assert 0 < claims.measured("map_area", tiny.finished("plain")[0]) <= 100
-    claim_tables.draw(
-        tiny, DEFINITIONS["claims"]["dropout"], tmp_path / "c.png"
-    )
+    claim_tables.draw(tiny, "dropout", tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 1000
     shutil.rmtree(tiny.results)
     assert job.state(tiny.results, workdirs) == "4 of 4 epochs"

@@ -1,5 +1,6 @@
 """The page of the claims: tables, answers and pictures."""
 
+import math
 import statistics
 
 from claims import COLUMNS, answer, difference, measured, metrics
@@ -12,20 +13,22 @@ images, on CPUs. They are made from the files in `training/evidence/results`;
 do not edit them. `make evidence` trains what is missing and rebuilds this
 page.
 
-All runs train on 5,000 images of CIFAR-10 (500 of each class) and validate on
-1,000 other training images. They are evaluated once on the 10,000 test images,
-after the last epoch. For some regularizers, several values are first compared
-on the validation images, with a separate seed, and the best one is used. The
-tables show mean ± standard deviation over n seeds. A difference is the mean
-over pairs of runs with equal seeds, ± its standard error. An answer is "Yes"
-or "No" if the difference is larger than two standard errors, which is a weak
-test for n = 3."""
+Unless a section names other data, runs train on 5,000 images of CIFAR-10 (500
+of each class) and validate on 1,000 other training images. They are evaluated
+once on the 10,000 test images, after the last epoch. For some regularizers,
+several values are first compared on the validation images, with a separate
+seed, and the best one is used. The tables show mean ± standard deviation over
+n seeds. A difference is the mean over pairs of runs with equal seeds, ± its
+standard error. An answer is "Yes" or "No" if the difference is larger than two
+standard errors, which is a weak test for n = 3."""
 
 
-def table(evidence, claim):
+def table(evidence, name):
     """A claim's table in Markdown, and the answers to its questions."""
-    columns = [*metrics(), *(COLUMNS[x] for x in claim.get("columns", ()))]
-    main = columns[0]
+    claim = evidence.claims[name]
+    main, *others = metrics(evidence.task(name))
+    others += [COLUMNS[column] for column in claim.get("columns", ())]
+    columns = [main, *others]
     heads = ["run", "what differs", "n"]
     heads += [column.heading for column in columns]
     heads += [f"difference in {main.heading}", "parameters", "minutes"]
@@ -141,7 +144,9 @@ def page(evidence):
             missing.append(f"- {claim['title']} ({claim['source']})")
             continue
         parts += [f"## {claim['title']}", f"*{claim['source']}.*"]
-        parts.append(table(evidence, claim))
+        if "about" in claim:
+            parts.append(claim["about"])
+        parts.append(table(evidence, name))
         for run in _grids(evidence, claim):
             parts.append(
                 f"Validation accuracy of {run} in %, one run (n = 1) for each "
@@ -178,36 +183,58 @@ def draw_all(evidence, folder):
     """Draw the pictures of all claims with finished runs."""
     for name, claim in evidence.claims.items():
         if any(evidence.finished(run) for run in claim["runs"]):
-            draw(evidence, claim, folder / f"{name}.png")
+            draw(evidence, name, folder / f"{name}.png")
             for run in _grids(evidence, claim):
                 draw_heat_map(evidence, run, folder / f"{run}_heat_map.png")
 
 
 def draw(evidence, claim, path):
-    """Plot validation and training curves, averaged over the seeds."""
+    """Plot curves of the scores and the loss, averaged over the seeds.
+
+    Args:
+        evidence: `Evidence`.
+        claim: name of a claim with finished runs.
+        path: file to write.
+    """
     from matplotlib.figure import Figure
 
     from keras_dropblock import files
-    from keras_dropblock.tasks import Classification
 
-    main = Classification.metrics[0]
+    main = evidence.task(claim).metrics[0]
+    runs = {
+        name: [*evidence.finished(name).values()]
+        for name in evidence.claims[claim]["runs"]
+    }
+    split = "test"
+    if any(
+        f"validation_{main.name}" in x.history[0]
+        for x in sum(runs.values(), [])
+    ):
+        split = "validation"
     figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, title, key, convert in zip(
+    for axes, title, key, convert, scale in zip(
         figure.subplots(1, 2),
-        (f"validation {main.curve_title}", "training loss"),
-        (f"validation_{main.name}", "loss"),
+        (f"{split} {main.curve_title}", "training loss"),
+        (f"{split}_{main.name}", "loss"),
         (main.curve_value, float),
+        ("log" if main.complement else "linear", "log"),
         strict=True,
     ):
-        for name in claim["runs"]:
-            runs = evidence.finished(name).values()
-            lines = [[convert(float(r[key])) for r in x.history] for x in runs]
-            mean = [statistics.fmean(v) for v in zip(*lines, strict=True)]
-            if mean:
-                label = f"{name} (n = {len(lines)})"
-                axes.plot(range(1, len(mean) + 1), mean, label=label)
-        axes.set(title=title, xlabel="epoch", yscale="log")
+        for name, found in runs.items():
+            epochs, mean = _mean_curve(found, key, convert)
+            label = f"{name} (n = {len(found)})"
+            if epochs:
+                axes.plot(epochs, mean, label=label)
+        axes.set(title=title, xlabel="epoch", yscale=scale)
         axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_figure(path, figure)
+
+
+def _mean_curve(runs, key, convert):
+    """(epochs, mean over runs) of a column of `history.csv`, without NaN."""
+    lines = [[convert(float(row[key])) for row in x.history] for x in runs]
+    means = map(statistics.fmean, zip(*lines, strict=True))
+    known = [(i, x) for i, x in enumerate(means, 1) if math.isfinite(x)]
+    return [i for i, _ in known], [x for _, x in known]

@@ -98,13 +98,24 @@ class Evidence:
     def jobs(self, claims=None, seeds=SEEDS):
         """All known runs: claim by claim, and seed by seed."""
         found = {}
-        for claim in claims or self.claims:
+        for claim in self.claims if claims is None else claims:
             names = self.claims[claim]["runs"]
+            count = self.claims[claim].get("seeds", seeds)
             found |= {j.name: j for n in names for j in self.tries(n).values()}
-            for seed in range(seeds):
+            for seed in range(count):
                 jobs = [self.job(name, seed) for name in names]
                 found |= {job.name: job for job in jobs if job is not None}
         return list(found.values())
+
+    def task(self, claim):
+        """The class of the task of a claim's runs."""
+        from keras_dropblock import tasks
+
+        (name,) = {
+            self._keys(run).get("task", "classification")
+            for run in self.claims[claim]["runs"]
+        }
+        return tasks.find(name)
 
     def finished(self, name):
         """`Run`s of the finished seeds of a run, by seed."""
@@ -155,8 +166,12 @@ class Column:
         return [self.value(runs[seed]) for seed in sorted(runs)]
 
 
-def metrics():
-    """Columns of the test scores. Runs are compared by the first one."""
+def metrics(task=None):
+    """Columns of the test scores. Runs are compared by the first one.
+
+    Args:
+        task: class of the runs' task; None: `Classification`.
+    """
     from keras_dropblock.tasks import Classification
 
     def value(metric, run):
@@ -169,7 +184,7 @@ def metrics():
             metric.digits,
             functools.partial(value, metric),
         )
-        for metric in Classification.metrics
+        for metric in (task or Classification).metrics
         if metric.name != "top5"
     ]
 
@@ -206,6 +221,12 @@ COLUMNS = {
         "%",
         2,
         functools.partial(measured, "map_entropy"),
+    ),
+    "train_ap50": Column(
+        "AP50 on the training images",
+        "%",
+        2,
+        functools.partial(measured, "train_ap50"),
     ),
     "map_peaks": Column(
         "peaks of the map", "", 3, functools.partial(measured, "map_peaks")

@@ -11,6 +11,7 @@ made only from these files.
 """
 
 import argparse
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -35,6 +36,7 @@ KEPT = (
     "metrics.json",
 )
 MEASURED = 1000  # test images
+DATA = "build/evidence/cifar10_5000.npz"
 
 
 def write_tables(evidence):
@@ -49,7 +51,7 @@ def make_data():
     """Write the .npz file of 5,000 training images, if it does not exist."""
     from keras_dropblock import data, files
 
-    path = ROOT / "build" / "evidence" / "cifar10_5000.npz"
+    path = ROOT / DATA
     if path.exists():
         return
     arrays = data.load("cifar10").arrays
@@ -151,28 +153,60 @@ def train_all(evidence, claims, workdirs, processes):
             process.wait()
 
 
-def measure(workdir):
-    """Measure the class activation maps of a finished run.
+def trainable(evidence, claims):
+    """The names of the claims whose packages are installed.
 
-    Writes `measures.json`: means over the first 1,000 test images, for the
-    class that the network predicts, and the number of parameters.
+    A line tells which claims are left out.
+
+    Args:
+        evidence: `Evidence`.
+        claims: names of claims. None: all.
+    """
+    claims = list(evidence.claims if claims is None else claims)
+    if importlib.util.find_spec("keras_hub") is not None:
+        return claims
+    left_out = [c for c in claims if evidence.task(c).name() == "detection"]
+    if left_out:
+        print(
+            f"Left out: {', '.join(left_out)}, which need KerasHub. Run: "
+            "pip install 'keras-dropblock[vision]'"
+        )
+    return [claim for claim in claims if claim not in left_out]
+
+
+def measure(workdir):
+    """Measure a finished run: write `measures.json`.
+
+    It has the number of parameters. For a classifier, it also has measures
+    of class activation maps, and for a detector AP50 on its training images.
     """
     import keras_dropblock as kdb
     from keras_dropblock import files
-    from keras_dropblock.analysis import cam, complexity, spread
+    from keras_dropblock.analysis import complexity
 
     model = kdb.load(workdir)
+    content = {"parameters": complexity.parameters(model)}
+    if model.card.task == "classification":
+        content |= _map_measures(model)
+    elif model.card.task == "detection":
+        content["train_ap50"] = 100 * kdb.evaluate(workdir, "train")["ap50"]
+    files.write_json(workdir / "measures.json", content)
+
+
+def _map_measures(model):
+    """Means over the first 1,000 test images, for the predicted class."""
+    import keras_dropblock as kdb
+    from keras_dropblock.analysis import cam, spread
+
     images, _ = kdb.data.load(model.card.dataset).arrays["test"]
     x = model.card.normalize(images[:MEASURED])
     predicted = model.predict(x, verbose=0).argmax(1)
     maps = cam.class_activation_maps(model, x, predicted)
     measures = spread.measure_spread(maps)
-    content = {
+    return {
         f"map_{name}": scale * float(np.nanmean(measures[name]))
         for name, scale in (("area", 100), ("entropy", 100), ("peaks", 1))
     }
-    content["parameters"] = complexity.parameters(model)
-    files.write_json(workdir / "measures.json", content)
 
 
 def main():
@@ -203,7 +237,9 @@ def main():
             parser.error(f"--run must be one of: {', '.join(jobs)}.")
         train(jobs[flags.run], flags.workdirs, evidence.results)
     elif flags.train:
-        make_data()
+        claims = trainable(evidence, claims)
+        if any(job.keys.get("dataset") == DATA for job in jobs.values()):
+            make_data()
         train_all(evidence, claims, flags.workdirs, flags.jobs)
     elif not flags.tables:
         for job in jobs.values():
