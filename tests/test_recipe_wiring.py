@@ -404,6 +404,14 @@ def is_what_the_rate_drops_by(world):
     assert moved(model, first=STEPS) == pytest.approx([0.05], rel=1e-5)
 
 
+@case("clip_norm")
+def limits_the_gradient_of_all_variables_together(world):
+    model = world.prepare(clip_norm=0.5, momentum=0.0).model
+    # `moved` gives a gradient of 1 to each weight of one variable.
+    count = int(np.prod(model.trainable_variables[0].shape))
+    assert moved(model) == pytest.approx([0.1 * 0.5 / count**0.5], rel=1e-3)
+
+
 @case("reset_momentum")
 def resets_the_velocity_at_a_drop(world):
     for reset, step in ((False, 0.02 * (1 + 0.9 * 2.71)), (True, 0.02 * 1.9)):

@@ -70,6 +70,7 @@ def compile_model(model, recipe, steps_per_epoch):
         nesterov=recipe.momentum > 0,
         reset_momentum_at=drops if recipe.reset_momentum else (),
         learning_rate_factors=recipe.task.learning_rate_factors(),
+        global_clipnorm=recipe.clip_norm or None,
     )
     backend = keras.backend.backend()
     recipe.task.compile(

@@ -157,6 +157,13 @@ class RecipeKeys:
     batch_size: int = key(
         128, "images in a step, over all replicas", ">= 1", keys.is_at_least_one
     )
+    clip_norm: float = key(
+        0.0,
+        "largest norm of the gradient of all variables together; a larger "
+        "gradient is scaled down to it; 0: no limit",
+        ">= 0 and finite",
+        keys.is_not_negative,
+    )
     learning_rate: float = key(
         0.1, "highest learning rate", "> 0 and finite", keys.is_positive
     )
