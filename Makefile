@@ -161,7 +161,9 @@ browser-programs:
 demo: $(VENV)/.dev
 	$(BIN)/python tools/demo.py build/demo
 
-# Executes the notebooks that have changed since the last build.
+# Executes the notebooks that have changed since the last build. The one about
+# detection needs the environment of `make test-vision`.
+docs: export VISION_PYTHON = $(abspath $(VISION_VENV))/bin/python
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
 	@if [ -d build/demo ]; then cp -r build/demo build/docs/docs/; fi
@@ -220,7 +222,7 @@ $(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/pyth
 $(VISION_VENV)/.vision: pyproject.toml | $(VISION_VENV)/bin/python
 	@echo "Installing KerasHub into $(VISION_VENV): about 3 GB on disk"
 	$(VISION_VENV)/bin/python -m pip install --quiet \
-	  --editable '.[tensorflow,vision]' pytest pytest-xdist
+	  --editable '.[tensorflow,vision,report]' pytest pytest-xdist ipykernel
 	@touch $@
 
 $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python

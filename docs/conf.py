@@ -5,6 +5,7 @@ directory of Sphinx is the checkout, so that links between these folders are
 the same here and in an editor.
 """
 
+import json
 import os
 import pathlib
 import sys
@@ -59,9 +60,34 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "docs_notebooks")
 nb_execution_excludepatterns = []
 if not (tfds_data / "cifar10").is_dir():
-    print(f"No CIFAR-10 in {tfds_data}: this notebook is not executed.")
-    nb_execution_excludepatterns = ["**/what_dropblock_sees.md"]
-nb_execution_timeout = 180  # seconds for a cell
+    print(f"No CIFAR-10 in {tfds_data}: what_dropblock_sees is not executed.")
+    nb_execution_excludepatterns.append("**/what_dropblock_sees.md")
+# KerasHub has an environment of its own: see `make test-vision`. The notebook
+# about detection is executed there, by a kernel with the name `vision`.
+vision = pathlib.Path(
+    os.environ.get("VISION_PYTHON", ROOT / ".venv_vision" / "bin" / "python")
+)
+if not (vision.exists() and (tfds_data / "penn_fudan_ped").is_dir()):
+    print(
+        f"No {vision}, or no penn_fudan_ped in {tfds_data}: the notebook "
+        "detection is not executed."
+    )
+    nb_execution_excludepatterns.append("**/notebooks/detection.md")
+else:
+    kernel = ROOT / "build" / "jupyter" / "kernels" / "vision" / "kernel.json"
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    command = [f"{vision}", "-m", "ipykernel_launcher", "-f"]
+    kernel.write_text(
+        json.dumps(
+            {
+                "argv": [*command, "{connection_file}"],
+                "display_name": "Python 3 with KerasHub",
+                "language": "python",
+            }
+        )
+    )
+    os.environ["JUPYTER_PATH"] = str(kernel.parents[2])
+nb_execution_timeout = 600  # seconds for a cell, also on a busy machine
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"

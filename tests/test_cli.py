@@ -39,11 +39,13 @@ def test_the_console_scripts_run(npz, tmp_path):
     assert train.returncode == 0, train.stderr
     assert "on 43 images after 1 epochs" in train.stdout
     evaluate = subprocess.run(
-        [script("evaluate"), f"--workdir={workdir}"],
+        [script("evaluate"), f"--workdir={workdir}", "--draw"],
         capture_output=True,
         text=True,
     )
     assert json.loads(evaluate.stdout)["images"] == 43
+    for name in ("confusion.png", "cam.png"):
+        assert (tmp_path / "run" / name).is_file(), evaluate.stderr
     out = tmp_path / "saved_models" / "quadrants"
     export = subprocess.run(
         [

@@ -305,6 +305,39 @@ def test_a_run_scores_draws_and_loads(run):
     assert kdb.evaluate(workdir)["ap"] == pytest.approx(scores["ap"])
 
 
+def test_the_report_has_the_scores_and_the_pictures_of_a_run(run, tmp_path):
+    from keras_dropblock.training import evaluation
+    from test_report import Page, page
+
+    scores, workdir = run
+    evaluation.draw(*evaluation.load_run(workdir), workdir)
+    written = Page(page.write([workdir], tmp_path / "report.html"))
+    assert "detection, test split" in written.text
+    heading, row = written.tables[0]
+    assert heading[3:] == ["AP, %", "AP50, %", "AP75, %"]
+    assert row[3] == f"{100 * scores['ap']:.2f}"
+    for name in ("confusion.png", "predictions.png"):
+        assert (workdir / name).read_bytes() in written.decoded("png")
+    # AP is not measured after each epoch.
+    curves = "".join(svg.decode() for svg in written.decoded("svg+xml"))
+    assert "AP50, %" in curves and "nan" not in curves
+
+
+def test_maps_are_compared_with_the_objects(run, tmp_path, parsed_flags):
+    from absl.testing import flagsaver
+
+    from keras_dropblock.cli import analyze
+
+    _, workdir = run
+    with flagsaver.flagsaver(out=str(tmp_path), images=6):
+        analyze.analyze([str(workdir)])
+    with open(tmp_path / "maps.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["object"] for row in rows] == ["disk", "square", "triangle"]
+    assert all(0.01 <= float(row["covered"]) < 0.5 for row in rows)
+    assert (tmp_path / "inside.png").exists()
+
+
 def test_predictions_are_in_the_images_own_pixels(run):
     _, workdir = run
     model = kdb.load(workdir)

@@ -28,6 +28,8 @@ def test_it_is_the_class_activation_map_divided_by_the_positions(network):
     assert np.allclose(24 * maps, cam, atol=1e-5)
     positive = grad_cam(network, IMAGES, CLASSES)
     assert np.allclose(24 * positive, np.maximum(cam, 0), atol=1e-5)
+    placed = grad_cam(network, IMAGES, CLASSES, relu=False, by_position=True)
+    assert np.allclose(24 * placed, cam, atol=1e-5)
 
 
 def test_without_classes_the_predicted_one_is_explained(network):
@@ -101,6 +103,8 @@ def test_by_hand_on_a_channel_that_a_dense_layer_reads():
     images = np.arange(12.0, dtype="float32").reshape(1, 2, 3, 2)
     maps = grad_cam(model, images, [0])
     assert np.allclose(maps[0], [[0, 10 / 6, 20 / 6], [5, 40 / 6, 50 / 6]])
+    placed = grad_cam(model, images, [0], by_position=True)
+    assert np.allclose(placed[0], [[0, 0, 0], [0, 0, 50]])
 
 
 def test_channels_first_gives_the_same_maps(network):

@@ -276,6 +276,39 @@ def test_runs_are_found_in_the_folders_of_a_search(tmp_path):
     assert "All trials" in written.text
 
 
+def test_a_search_of_optuna_is_shown_with_its_trials(npz, tmp_path):
+    pytest.importorskip("optuna")
+    from keras_dropblock.search import session
+    from keras_dropblock.search.dimensions import Range
+    from keras_dropblock.search.settings import Settings
+
+    changes = ["model=WRN-10-1", f"dataset={npz}", "validation_split=0.2"]
+    recipe = Recipe().override([*changes, "epochs=1", "batch_size=40"])
+    session.search(
+        recipe,
+        {"keep_prob": Range(0.5, 1.0)},
+        Settings(sampler="tpe", trials=2),
+        workdir=tmp_path / "study",
+        verbose=0,
+    )
+    written = Page(page.write([tmp_path / "study"], tmp_path / "x.html"))
+    assert "Search study" in written.text
+    (validation,) = (
+        table
+        for title, _, table in tables.scores(
+            *groups.group(groups.read([tmp_path / "study"])[0])
+        )
+        if title == "classification, validation split"
+    )
+    assert len(validation) == 2
+    (trials,) = (t for t in written.tables if t[0][0] == "trial")
+    keep_probs = {row[trials[0].index("keep_prob")] for row in trials[1:]}
+    assert len(keep_probs) == 2
+    # Keras writes keep_prob with all digits, the page with four.
+    shown = {f"{float(row[0]):.4g}" for row in validation}
+    assert shown == {f"{float(x):.4g}" for x in keep_probs}
+
+
 def test_the_command_writes_the_page_and_says_where(
     runs, tmp_path, capsys, parsed_flags
 ):

@@ -65,6 +65,13 @@ def test_a_custom_task_trains_scores_loads_and_predicts(bright, tmp_path):
     assert dark < light
     if keras.backend.backend() == "tensorflow":
         kdb.export(model, tmp_path / "exported")
+    from test_report import Page, page
+
+    written = Page(page.write([workdir], tmp_path / "report.html"))
+    heading, row = written.tables[0]
+    assert f"{OWN}, test split" in written.text
+    assert heading[3:] == ["mean absolute error"]
+    assert row[3] == f"{scores['mae']:.4f}"
 
 
 def test_its_keys_are_keys_of_the_recipe(bright, tmp_path):

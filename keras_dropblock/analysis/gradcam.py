@@ -19,6 +19,7 @@ def grad_cam(
     layer=None,
     score=None,
     relu=True,
+    by_position=False,
     batch_size=32,
 ):
     """Grad-CAM maps of any Keras 3 model, on TensorFlow, JAX or torch.
@@ -50,6 +51,11 @@ def grad_cam(
             replaces the logit of the class. For example, the sum of the
             logits of a class over the pixels of a segmentation.
         relu: whether negative values become 0, as in the paper.
+        by_position: whether each position of a channel has the gradient there
+            as its weight, as in HiResCAM, instead of the mean gradient of the
+            channel. Use it if a score belongs to places of the image, such as
+            boxes or pixels. For networks that end with global average pooling
+            and a dense layer, the maps are the same.
         batch_size: images in one call of the model, int >= 1.
 
     Returns:
@@ -68,7 +74,9 @@ def grad_cam(
     Reference:
         Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep
         networks via gradient-based localization",
-        https://arxiv.org/abs/1610.02391, equations 1 and 2.
+        https://arxiv.org/abs/1610.02391, equations 1 and 2. Draelos and Carin
+        2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of
+        convolutional neural networks", https://arxiv.org/abs/2011.08891.
     """
     count = len(keras.tree.flatten(images)[0])
     if classes is not None:
@@ -87,7 +95,7 @@ def grad_cam(
         x = keras.tree.map_structure(lambda x, part=part: x[part], images)
         with _as_logits(calls):
             found = gradients.output_and_gradient(model, x, layer, total)
-        maps.append(_weighted(*found, model, relu))
+        maps.append(_weighted(*found, model, relu, by_position))
     return np.concatenate(maps)
 
 
@@ -129,14 +137,15 @@ def _total(score, classes):
     return total
 
 
-def _weighted(features, gradient, model, relu):
-    """The sum of the channels, weighted by their mean gradients."""
+def _weighted(features, gradient, model, relu, by_position):
+    """The sum of the channels, weighted by their gradients."""
     if models.data_format(model) == "channels_first":
         features, gradient = (
             np.moveaxis(x, 1, -1) for x in (features, gradient)
         )
-    weights = gradient.mean((1, 2))
-    maps = np.einsum("nhwc,nc->nhw", features, weights)
+    if not by_position:
+        gradient = gradient.mean((1, 2), keepdims=True)
+    maps = (features * gradient).sum(-1)
     return np.maximum(maps, 0) if relu else maps
 
 

@@ -155,6 +155,7 @@ def _maps(subject, objects, chosen):
         subject.inputs(subject.images[chosen]),
         layer=subject.layer,
         score=objects.score,
+        by_position=True,
         batch_size=_BATCH,
     )
 

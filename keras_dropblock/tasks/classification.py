@@ -203,8 +203,9 @@ class Classification(FineTuned):
         return np.concatenate(results)
 
     def draw(self, model, batches, card, folder):
-        names = card.class_names
-        predicted = model.predict(batches, verbose=0).argmax(1)
+        outputs = model.predict(batches, verbose=0)
+        names = card.class_names or [*map(str, range(outputs.shape[1]))]
+        predicted = outputs.argmax(1)
         matrix = confusion.confusion_matrix(
             batches.labels, predicted, len(names)
         )

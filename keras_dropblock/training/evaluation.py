@@ -39,6 +39,19 @@ def evaluate_model(model, recipe, split="test"):
     return resolved.recipe.task.evaluate(model, resolved.batches(split))
 
 
+def draw(model, recipe, folder):
+    """Draw the pictures of a task for the test split of a recipe's data.
+
+    Args:
+        model: a trained model with a card.
+        recipe: its `Recipe`.
+        folder: folder to write to: see the `pictures` of the task.
+    """
+    resolved = plan.resolve(recipe)
+    batches = resolved.batches("test")
+    resolved.recipe.task.draw(model, batches, model.card, pathlib.Path(folder))
+
+
 def load_run(workdir, dtype=None):
     """Load the last weights and the recipe of a work directory.
 
