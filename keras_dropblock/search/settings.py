@@ -38,7 +38,7 @@ class Settings:
         1,
         "runs of each trial, with seeds that count up",
         ">= 1",
-        lambda x: x > 0,
+        keys.is_at_least_one,
     )
     confirm: int = key(
         0,
@@ -51,7 +51,7 @@ class Settings:
         5,
         "runs of each of these points, with new seeds",
         ">= 1",
-        lambda x: x > 0,
+        keys.is_at_least_one,
     )
     storage: str | None = key(
         None,
