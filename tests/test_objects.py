@@ -184,7 +184,7 @@ def recipe(root, *changes):
 
 
 def write_untrained(workdir, recipe):
-    """The files of a run of one epoch, with new weights."""
+    """The files of a run of one epoch, with random weights."""
     keras.utils.set_random_seed(recipe.seed)
     resolved = plan.resolve(recipe, name=workdir.name)
     workdir.mkdir()

@@ -152,7 +152,7 @@ def with_new_head(model, num_classes):
 
 
 def _kinds(model):
-    """How many layers of each class a model has.
+    """Number of layers of each class in a model.
 
     Not their names, which Keras counts up for some layers of KerasHub.
     """

@@ -1,9 +1,9 @@
-"""Which anchors learn which object, in KerasHub's RetinaNet.
+"""Matching of anchors and objects, for KerasHub's RetinaNet.
 
-As it comes, KerasHub 0.32 leaves out objects that no anchor overlaps by half:
-at 160 pixels, these are most of COCO's objects. Its option to include them
-raises an error in batches. With mixed precision, it also rounds the corners of
-boxes to 8 bits.
+KerasHub 0.32 does not train on objects that no anchor overlaps by half. At 160
+pixels, these are most of COCO's objects. Its option to include them raises an
+error for batches. With mixed precision, it also rounds the corners of boxes to
+8 bits. This module corrects both.
 """
 
 import keras
