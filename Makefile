@@ -19,7 +19,9 @@ endif
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Tests of what a backend can change. Cards, weights files, pictures and predictions
-# are NumPy and files: test_data_format.py loads a published model and asks it.
+# are NumPy and files: test_data_format.py loads a published model and asks it. Of the
+# analysis, these are gradients, draws in compiled predictions, and blocks that are
+# removed.
 BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_draws.py tests/test_dropout.py tests/test_normalization.py \
 	tests/test_residual.py tests/test_wide_resnet.py tests/test_resnet.py \
@@ -27,7 +29,11 @@ BACKEND_TESTS := tests/test_masks.py tests/test_dropblock.py \
 	tests/test_callbacks.py tests/test_optimizers.py \
 	tests/test_conformance.py tests/test_fitting.py \
 	tests/test_recipe_wiring.py tests/test_checkpoint.py \
-	tests/test_stopping.py tests/test_processes.py tests/test_data.py
+	tests/test_stopping.py tests/test_processes.py tests/test_data.py \
+	tests/test_uncertainty.py \
+	tests/test_objects.py::test_a_map_of_the_object_is_inside_and_a_constant_one_is_as_the_image \
+	tests/test_objects.py::test_pixels_and_anchors_of_other_classes_do_not_count \
+	tests/test_redundancy.py::test_scores_without_a_block_are_those_of_the_shortcut
 # Parameter counts and the real data do not depend on the backend.
 BACKEND_NAMES := not parameters_of and not parameters_are and not their_parameters \
 	and not cifar10
