@@ -115,6 +115,7 @@ test-oldest: $(OLDEST_VENV)/.oldest
 
 test-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py \
+	  tests/test_serving_images.py \
 	  tests/test_fuzz_requests.py
 
 # Without Chromium these tests would be skipped, so it is installed first.

@@ -131,7 +131,10 @@ class Classifier(Model):
             response_id=request.id or str(uuid.uuid4()),
             model_name=self.name,
             model_version=self.version,
-            infer_outputs=[_output(*item) for item in outputs.items()],
+            infer_outputs=[
+                _output(name, rows, _is_binary(request, name))
+                for name, rows in outputs.items()
+            ],
             use_binary_outputs=request.use_binary_outputs,
             requested_outputs=request.request_outputs,
         )
@@ -294,9 +297,26 @@ def _by_column(outputs):
     return [*columns.values()][0] if len(columns) == 1 else columns
 
 
-def _output(name, rows):
-    """Convert an array to KServe's output, for JSON or a binary tensor."""
+def _is_binary(request, name):
+    """Whether a request wants an output as a binary tensor, not in JSON."""
+    if request.from_grpc:
+        return True
+    if not request.request_outputs:
+        return bool(request.use_binary_outputs)
+    return any(
+        output.name == name and output.binary_data
+        for output in request.request_outputs
+    )
+
+
+def _output(name, rows, is_binary):
+    """Convert an array to KServe's output, for JSON or a binary tensor.
+
+    JSON cannot hold bytes, so `NAME_bytes` is in base64 there.
+    """
     kind = _DATATYPES[rows.dtype.type]
+    if name.endswith("_bytes") and not is_binary:
+        rows = np.array([base64.b64encode(row) for row in rows], object)
     return InferOutput(name, list(rows.shape), kind, rows)
 
 
