@@ -105,6 +105,8 @@ test-backends: $(VENV)/.backends
 	KERAS_BACKEND=tensorflow $(PYTEST) $(PEER_TESTS)
 	KERAS_BACKEND=jax $(PYTEST) -m "$(BACKEND_MARKS)" -k "$(BACKEND_NAMES)" \
 	  $(BACKEND_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) \
+	  tests/test_segmentation.py::test_a_step_of_training_on_this_backend
 	KERAS_BACKEND=torch $(PYTEST) -m "$(BACKEND_MARKS)" -k "$(BACKEND_NAMES)" \
 	  $(BACKEND_TESTS)
 

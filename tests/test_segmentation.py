@@ -458,6 +458,18 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     small_runs.assert_same(whole, stopped)
 
 
+def test_a_step_of_training_on_this_backend(root):
+    """`make test-backends` runs it on JAX."""
+    from keras_dropblock.training import plan
+
+    resolved = plan.resolve(recipe(root))
+    model = resolved.model(steps_per_epoch=2)
+    before = convs(model, "head_conv1")[0]
+    loss, miou = model.train_on_batch(*resolved.training_batches()[0])
+    assert np.isfinite(loss) and 0 <= miou <= 1
+    assert (convs(model, "head_conv1")[0] != before).any()
+
+
 def convs(model, name):
     return [w for w in model.get_layer(name).get_weights() if w.ndim == 4]
 
