@@ -161,10 +161,14 @@ def _facts(run):
         duration = datetime.timedelta(seconds=round(run.seconds))
         facts.append(("time", str(duration)))
     last = run.sessions[-1]
+    devices = last.get("devices", "–")
     versions = last.get("versions", {})
     facts += [
         ("backend", last.get("backend", "–")),
-        ("devices", str(last.get("devices", "–"))),
+        (
+            "devices",
+            ", ".join(devices) if isinstance(devices, list) else str(devices),
+        ),
         ("commit", last.get("commit") or "not from a checkout"),
         ("versions", ", ".join(f"{k} {v}" for k, v in versions.items())),
     ]
