@@ -6,6 +6,7 @@ import re
 import pytest
 from absl.testing import flagsaver
 
+import detection
 import measurement
 import networks
 import tables
@@ -118,6 +119,17 @@ def test_networks_pipelines_and_formats_are_compared():
         "0.50",
         "22.0",
     ]
+
+
+def test_detectors_are_compared_with_that_of_keras_hub():
+    row = {"mode": "training", "dtype": "float32", "side": 256, "batch": 4}
+    ms = {"KerasHub": 800.0, "ours": 1000.0}
+    text = detection.show([{**row, "rounds": 3, "ms": ms}])
+    last = [cell.strip() for cell in text.splitlines()[-1].split("|")[1:-1]]
+    assert last[2:] == ["4 x 256 x 256", "ours", "1000", "4.00", "0.80"]
+    images, targets = detection.data(64, 2)
+    assert images.shape == (2, 64, 64, 3)
+    assert 0 <= targets["boxes"].min() <= targets["boxes"].max() <= 64
 
 
 def test_results_of_other_benchmarks_are_kept(tmp_path, parsed_flags):
