@@ -315,7 +315,9 @@ def test_a_study_runs_over_the_grpc_proxy(proxy, tmp_path, monkeypatch):
     server.kill()
     server.wait()
     monkeypatch.setattr(storage, "PATIENCE", 0.01)
-    with pytest.raises(StorageError, match="away for 0.01 s"):
+    with pytest.raises(
+        StorageError, match="reached for 0.01 s: failed to conn"
+    ):
         storage.patiently(other.latest, wait=lambda pause: time.sleep(0.02))
     storage.close(other.storage)
 

@@ -173,4 +173,5 @@ def _shown(url):
 def _reason(error):
     """The first line of the error of the database."""
     cause = error.__cause__ or error
-    return (f"{cause}".splitlines() or [type(cause).__name__])[0]
+    text = cause.details() if hasattr(cause, "details") else f"{cause}"  # gRPC
+    return (text.splitlines() or [type(cause).__name__])[0]
