@@ -51,7 +51,8 @@ def rare_bernoulli(shape, probability, seed_generator):
 
     The number of Falses between two Trues has a geometric distribution.
     Drawing these gaps gives the same distribution as drawing every position,
-    with fewer random numbers. On accelerators this calls `bernoulli`, because
+    with fewer random numbers. A training step of a small network becomes a
+    few percent faster. On accelerators this calls `bernoulli`, because
     there drawing every position is faster than a scatter.
 
     Arguments and result are the same as for `bernoulli`.
