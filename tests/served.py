@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.client
+import importlib.util
 import json
 import pathlib
 import signal
@@ -13,7 +14,12 @@ import tempfile
 import time
 
 import numpy as np
+import pytest
 
+NEEDS_KSERVE = pytest.mark.skipif(
+    importlib.util.find_spec("kserve") is None,
+    reason="KServe is not installed: make test-serving",
+)
 SERVING = pathlib.Path(__file__).parents[1] / "serving"
 SHAPE = (8, 12, 3)  # of the images of the model `tiny`
 JSON = {"Content-Type": "application/json"}

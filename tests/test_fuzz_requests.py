@@ -5,7 +5,6 @@ The server needs KServe: `make test-serving`.
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import socket
 import time
@@ -21,6 +20,7 @@ from limits import Limits
 from served import (
     INFER,
     JSON,
+    NEEDS_KSERVE,
     PREDICT,
     SHAPE,
     Server,
@@ -34,10 +34,6 @@ from served import (
 )
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.tensorflow_only]
-needs_kserve = pytest.mark.skipif(
-    importlib.util.find_spec("kserve") is None,
-    reason="KServe is not installed: make test-serving",
-)
 SECONDS = 20  # time limit for an answer
 # 404: unknown route or model; 405: wrong method; 422: rejected by KServe's
 # check of the protocol; 307: a redirect for an extra slash.
@@ -258,7 +254,7 @@ def send_raw(server, content):
     return int(status)
 
 
-@needs_kserve
+@NEEDS_KSERVE
 def test_every_request_gets_an_answer_or_an_error(server, record_property):
     group = Group("requests: HTTP", record_property)
     images, files = images_and_files()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from hub_backbone import keras_hub_backbone
 from keras_dropblock import models
 from keras_dropblock.analysis import interception
 from keras_dropblock.analysis.cam import class_activation_maps
@@ -143,16 +144,7 @@ def test_networks_of_keras_applications(name):
 
 def test_a_classifier_of_keras_hub():
     keras_hub = pytest.importorskip("keras_hub")
-    backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 64],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-        use_pre_activation=True,
-        image_shape=(64, 96, 3),
-    )
+    backbone = keras_hub_backbone()
     model = keras_hub.models.ResNetImageClassifier(
         backbone=backbone, num_classes=3, activation="softmax"
     )

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from hub_backbone import keras_hub_backbone
 from keras_dropblock import KeepProbScheduler
 from keras_dropblock.layers import (
     DropBlock1D,
@@ -256,16 +257,7 @@ def test_arguments_out_of_range():
 
 def test_a_backbone_and_a_classifier_of_keras_hub(tmp_path):
     keras_hub = pytest.importorskip("keras_hub")
-    backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 64],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-        use_pre_activation=True,
-        image_shape=(64, 96, 3),
-    )
+    backbone = keras_hub_backbone()
     model = insert_dropblock(backbone, last_stages(1), **DROP)
     assert names(model)
     x = images(2, 64, 96, 3)

@@ -13,6 +13,7 @@ from absl.testing import flagsaver
 
 from keras_dropblock.errors import ReportError, WorkdirError
 from keras_dropblock.report import charts, findings, groups, page, tables
+from keras_dropblock.training import evaluation
 from keras_dropblock.training.recipe import Recipe
 from small_runs import card
 
@@ -126,6 +127,15 @@ class Page(html.parser.HTMLParser):
             for source in self.loaded
             if source.startswith(start)
         ]
+
+
+def drawn_page(workdir, path):
+    """The report of a run of any task, after `evaluate --draw`."""
+    evaluation.draw(*evaluation.load_run(workdir), workdir)
+    written = Page(page.write([workdir], path))
+    for name in ("confusion.png", "predictions.png"):
+        assert (workdir / name).read_bytes() in written.decoded("png")
+    return written
 
 
 @pytest.fixture(scope="module")

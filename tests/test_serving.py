@@ -7,7 +7,6 @@ test-serving`. All addresses are on the loopback interface.
 import base64
 import collections
 import concurrent.futures
-import importlib.util
 import json
 import os
 import re
@@ -23,6 +22,7 @@ import pytest
 
 from keras_dropblock import exports, models
 from served import (
+    NEEDS_KSERVE,
     PREDICT,
     SERVING,
     SHAPE,
@@ -38,13 +38,7 @@ from served import (
 )
 from small_runs import card
 
-pytestmark = [
-    pytest.mark.tensorflow_only,
-    pytest.mark.skipif(
-        importlib.util.find_spec("kserve") is None,
-        reason="KServe is not installed: make test-serving",
-    ),
-]
+pytestmark = [pytest.mark.tensorflow_only, NEEDS_KSERVE]
 CARD = card(SHAPE, "abcde")
 CLIENTS, REQUESTS = 16, 2000
 # The status as given by KServe and by TensorFlow Serving.

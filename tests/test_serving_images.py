@@ -7,7 +7,6 @@ outputs.
 
 import base64
 import dataclasses
-import importlib.util
 
 import keras
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 import keras_dropblock as kdb
 from served import (
     DETECTOR_OUTPUTS,
+    NEEDS_KSERVE,
     Server,
     by_binary_tensor,
     by_files,
@@ -25,13 +25,7 @@ from served import (
 )
 from small_runs import card
 
-pytestmark = [
-    pytest.mark.tensorflow_only,
-    pytest.mark.skipif(
-        importlib.util.find_spec("kserve") is None,
-        reason="KServe is not installed: make test-serving",
-    ),
-]
+pytestmark = [pytest.mark.tensorflow_only, NEEDS_KSERVE]
 SIZE = (45, 50)  # not the size of the network
 ROOM = 3  # rows of boxes of the detector below
 

@@ -12,9 +12,9 @@ from keras_dropblock.data.annotated import (
     Objects,
     Rows,
     cleaned,
-    image_row,
     repair_notes,
 )
+from keras_dropblock.data.image_files import image_row
 from keras_dropblock.errors import DataError
 
 COCO = "coco:"

@@ -11,12 +11,10 @@ import pathlib
 from keras_dropblock.data.annotated import (
     AnnotatedDataset,
     Rows,
-    file_size,
-    image_row,
-    mask_row,
 )
 from keras_dropblock.data.dataset import divided
 from keras_dropblock.data.folders import SPLITS, SUFFIXES, with_fractions
+from keras_dropblock.data.image_files import file_size, image_row, mask_row
 from keras_dropblock.errors import DataError
 
 MASKS = "masks:"

@@ -15,11 +15,9 @@ from keras_dropblock.data.annotated import (
     Objects,
     Rows,
     cleaned,
-    decoded,
-    file_size,
-    image_row,
     repair_notes,
 )
+from keras_dropblock.data.image_files import decoded, file_size, image_row
 from keras_dropblock.errors import DataError
 
 FEATURES = ("image", "objects")

@@ -1,9 +1,9 @@
 """Matching of anchors and objects, for KerasHub's RetinaNet.
 
-KerasHub 0.32 does not train on objects that no anchor overlaps by half. At 160
-pixels, these are most of COCO's objects. Its option to include them raises an
-error for batches. With mixed precision, it also rounds the corners of boxes to
-8 bits. This module corrects both.
+KerasHub 0.32 does not train on objects that no anchor overlaps by half. In
+small images, these are many of COCO's objects. Its option to include them
+raises an error for batches. With mixed precision, it also rounds the corners of
+boxes to 8 bits. This module corrects both.
 """
 
 import keras

@@ -5,7 +5,7 @@
 
 `runs.toml` defines runs and claims. Runs can be stopped and resumed. With
 `--jobs=2`, two are trained at a time, each with half of the cores: small
-networks then train up to 20 % faster together than one after the other. The
+networks then train faster together than one after the other. The
 small files of a finished run are copied to `results`. Tables and pictures are
 made only from these files.
 """
