@@ -128,6 +128,8 @@ test-browser: browser-programs $(VENV)/.browser demo
 test-vision: $(VISION_VENV)/.vision
 	$(VISION_VENV)/bin/python -m pytest -n 2 --dist worksteal \
 	  -m "not soak and not fuzz" $(VISION_TESTS)
+	KERAS_BACKEND=jax $(VISION_VENV)/bin/python -m pytest \
+	  tests/test_detection.py -k fit_lowers
 
 # Needs torch too, because some tests read Torch weights.
 test-fuzz: $(VENV)/.backends
@@ -231,7 +233,7 @@ $(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/pyth
 $(VISION_VENV)/.vision: pyproject.toml | $(VISION_VENV)/bin/python
 	@echo "Installing KerasHub into $(VISION_VENV): about 3 GB on disk"
 	$(VISION_VENV)/bin/python -m pip install --quiet \
-	  --editable '.[tensorflow,vision,onnx,report]' pytest pytest-xdist ipykernel
+	  --editable '.[tensorflow,vision,onnx,report,jax]' pytest pytest-xdist ipykernel
 	@touch $@
 
 $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python

@@ -147,3 +147,21 @@ def test_boxes_are_drawn_where_they_are():
         50,
     ]
     assert (drawn[11:29, 21:49] == 0).all()
+
+
+def test_names_are_drawn_above_their_boxes_and_within_the_image():
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    gray = np.full((96, 128, 3), 120, np.uint8)
+    red, blue = (200, 0, 0), (0, 0, 200)
+    boxes = [[30, 5, 90, 45], [0, 100, 50, 128]]
+    names = ["a person who is walking", "a car"]
+    drawn = detection.draw_boxes(gray, boxes, names, [red, blue])
+    changed = (drawn != gray).any(-1)
+    # The first name is longer than its box is wide. It has room above.
+    assert not changed[31:89, 6:44].any()
+    assert (drawn[20:30, 5:] == red).all(-1).any()
+    # The second box is at the upper and the right edge.
+    name = changed[1:49, 101:127]
+    assert (drawn[:12, 100:] == blue).all(-1).mean() > 0.2
+    assert not name[14:].any()
+    assert not changed[:19, :100].any()

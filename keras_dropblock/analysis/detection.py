@@ -183,18 +183,38 @@ def draw_boxes(image, boxes, names, colors):
     image = np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
-    thickness = max(1, round(max(image.shape) / 300))
+    side = max(image.shape)
     # Draw the most certain box last, on top of the others.
-    for box, name, color in [*zip(boxes, names, colors, strict=True)][::-1]:
+    ordered = [*zip(boxes, names, colors, strict=True)][::-1]
+    for box, _, color in ordered:
         top, left, bottom, right = map(float, box)
-        color = tuple(map(int, color))
         pen.rectangle(
             [left, top, max(right - 1, left), max(bottom - 1, top)],
-            outline=color,
-            width=thickness,
+            outline=tuple(map(int, color)),
+            width=max(1, round(side / 300)),
         )
-        place = (left + thickness + 1, top)
+    for box, name, color in ordered:
         if name:
-            pen.rectangle(pen.textbbox(place, name), fill=color)
-            pen.text(place, name, fill="white")
+            _write_name(pen, picture.size, box, name, tuple(map(int, color)))
     return np.asarray(picture)
+
+
+def _write_name(pen, size, box, name, color):
+    """Write a name above its box, within the image.
+
+    The letters become smaller, down to 8 pixels, to fit the width of the box.
+    """
+    from PIL import ImageFont
+
+    top, left, _, right = map(float, box)
+    letters = max(10.0, max(size) / 30)
+    width = pen.textlength(name, ImageFont.load_default(letters))
+    letters = max(8.0, letters * min(1.0, (right - left) / width))
+    font = ImageFont.load_default(letters)
+    _, high, wide, low = pen.textbbox((0, 0), name, font)
+    place = (
+        max(0.0, min(left, size[0] - wide - 1)),
+        max(0.0, top - (low - high) - 1) - high,
+    )
+    pen.rectangle(pen.textbbox(place, name, font), fill=color)
+    pen.text(place, name, font=font, fill="white")

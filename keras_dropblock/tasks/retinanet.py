@@ -256,7 +256,7 @@ def RetinaNet(
         for conv in (*head.conv_layers, head.prediction_layer):
             normal = keras.initializers.RandomNormal(stddev=0.01)
             conv.kernel.assign(normal(conv.kernel.shape))
-            conv.bias.assign(keras.ops.zeros_like(conv.bias))
+            conv.bias.assign(keras.ops.zeros(conv.bias.shape))
     bias = model.classification_head.prediction_layer.bias
     bias.assign(keras.ops.full(bias.shape, -math.log((1 - prior) / prior)))
     return model
