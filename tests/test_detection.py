@@ -189,6 +189,21 @@ def test_suppression_is_class_by_class_on_clipped_boxes():
     assert same.max_detections == 4 and same.score_threshold == 0.05
 
 
+def test_mixed_precision_does_not_round_the_boxes_of_late_classes():
+    boxes = np.array([[[12.25, 20.5, 40.75, 61.5]]], "float32")
+    logits = np.full((1, 1, 80), -9.0, "float32")
+    logits[0, 0, 79] = 2.0
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = retinanet.ClasswiseSuppression()
+        found = layer(boxes, logits, images(1))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.asarray(found["labels"])[0, 0] == 79
+    box = np.asarray(found["boxes"])[0, 0]
+    np.testing.assert_allclose(box, boxes[0, 0], atol=1e-3)
+
+
 def test_two_images_give_what_single_ones_give(model):
     x = images()
     both = model.predict(x, verbose=0)

@@ -72,6 +72,8 @@ class ClasswiseSuppression(keras.layers.Layer):
             iou_threshold=iou_threshold,
             confidence_threshold=score_threshold,
             max_detections=max_detections,
+            # With mixed precision, shifted boxes would be rounded to 8 bits.
+            dtype="float32",
         )
         self.built = True
 
