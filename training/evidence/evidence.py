@@ -72,9 +72,13 @@ def make_data():
 def train(job, workdirs, results):
     """Train or resume one run, measure it, and keep its small files."""
     import keras_dropblock as kdb
+    from keras_dropblock.training import plan
 
     workdir = workdirs / job.name
-    kdb.fit(kdb.Recipe().replaced(job.keys, job.name), workdir, verbose=2)
+    recipe = kdb.Recipe().replaced(job.keys, job.name)
+    # Without a validation split, epochs would score the test split.
+    scored = plan.has_validation(recipe)
+    kdb.fit(recipe, workdir, verbose=2, score_epochs=scored)
     measure(workdir)
     target = results / job.name
     target.mkdir(parents=True, exist_ok=True)
