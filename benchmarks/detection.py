@@ -88,17 +88,18 @@ def measure(seconds, side, count, dtypes):
         }
         for model in models.values():
             model.compile(optimizer=keras.optimizers.SGD(1e-6))
-        for mode, act in (
-            ("training", train),
-            ("inference", predict),
-        ):
-            times = measurement.interleave(
-                {
-                    name: lambda model=model, act=act: act(model)
-                    for name, model in models.items()
-                },
-                seconds,
-            )
+        for mode, act in (("training", train), ("inference", predict)):
+            functions, skipped = {}, {}
+            for name, model in models.items():
+                try:
+                    act(model)
+                except Exception as error:
+                    if name != KERAS_HUB:
+                        raise
+                    skipped[name] = measurement.reason(error)
+                else:
+                    functions[name] = lambda model=model, act=act: act(model)
+            times = measurement.interleave(functions, seconds)
             rows.append(
                 {
                     "mode": mode,
@@ -107,14 +108,18 @@ def measure(seconds, side, count, dtypes):
                     "batch": count,
                     "rounds": len(times[PLAIN]),
                     "ms": measurement.medians(times),
+                    "skipped": skipped,
                 }
             )
     return rows
 
 
 def show(rows):
+    """The table, and the reasons for missing rows."""
     table = [["", "dtype", "images", "detector", "ms", "images/s", "relative"]]
+    left_out = ""
     for row in rows:
+        reference = row["ms"].get(KERAS_HUB)
         for name, ms in row["ms"].items():
             table.append(
                 [
@@ -124,10 +129,12 @@ def show(rows):
                     name,
                     f"{ms:.0f}",
                     f"{row['batch'] / ms * 1e3:.2f}",
-                    f"{row['ms'][KERAS_HUB] / ms:.2f}",
+                    f"{reference / ms:.2f}" if reference else "-",
                 ]
             )
-    return measurement.markdown(table)
+        for name, why in row["skipped"].items():
+            left_out += f"- {row['mode']}, {row['dtype']}, no {name}: `{why}`\n"
+    return "\n".join([measurement.markdown(table), left_out])
 
 
 def main(_):

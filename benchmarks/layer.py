@@ -6,7 +6,6 @@ compilation.
 
 import json
 import os
-import re
 
 from absl import app, flags
 
@@ -173,7 +172,7 @@ def measure(mode, dtype, shape, seconds):
         except Exception as error:
             if name != "KerasCV":
                 raise
-            skipped[name] = reason(error)
+            skipped[name] = measurement.reason(error)
         else:
             functions[name] = function
     times = measurement.interleave(functions, seconds)
@@ -195,15 +194,6 @@ def device():
     import jax
 
     return jax.devices()[0].device_kind
-
-
-def reason(error):
-    """The cause of an error in one line, without the text that Keras adds."""
-    text = re.sub(r"\x1b\[\d*m", "", str(error))
-    text = re.sub(r"Exception encountered when calling .*\s+", "", text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = [line for line in lines if re.match(r"\w+Error: ", line)]
-    return causes[-1] if causes else f"{type(error).__name__}: {lines[0]}"
 
 
 def show(rows):

@@ -90,6 +90,15 @@ def interleave(functions, seconds, most_rounds=50):
     return times
 
 
+def reason(error):
+    """The cause of an error in one line, without the text that Keras adds."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    text = re.sub(r"Exception encountered when calling .*\s+", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in lines if re.match(r"\w+Error: ", line)]
+    return causes[-1] if causes else f"{type(error).__name__}: {lines[0]}"
+
+
 def medians(times):
     """Median time of each function, in milliseconds."""
     return {
@@ -198,6 +207,7 @@ def run_on_tensorflow(benchmark, measure, show):
         f"{benchmark}.py",
         "--here",
         f"--quick={QUICK.value}",
+        f"--dtypes={','.join(DTYPES.value)}",
         KERAS_BACKEND="tensorflow",
     )
     print(show(rows))

@@ -124,7 +124,9 @@ def test_networks_pipelines_and_formats_are_compared():
 def test_detectors_are_compared_with_that_of_keras_hub():
     row = {"mode": "training", "dtype": "float32", "side": 256, "batch": 4}
     ms = {"KerasHub": 800.0, "ours": 1000.0}
-    text = detection.show([{**row, "rounds": 3, "ms": ms}])
+    row |= {"rounds": 3, "ms": ms, "skipped": {"KerasHub": "TypeError: x"}}
+    text, reason = detection.show([row]).split("\n\n")
+    assert reason == "- training, float32, no KerasHub: `TypeError: x`\n"
     last = [cell.strip() for cell in text.splitlines()[-1].split("|")[1:-1]]
     assert last[2:] == ["4 x 256 x 256", "ours", "1000", "4.00", "0.80"]
     images, targets = detection.data(64, 2)
