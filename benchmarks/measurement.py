@@ -207,7 +207,7 @@ def run_on_tensorflow(benchmark, measure, show):
         f"{benchmark}.py",
         "--here",
         f"--quick={QUICK.value}",
-        f"--dtypes={','.join(DTYPES.value)}",
+        f"--dtypes={','.join(DTYPES.value or [])}",
         KERAS_BACKEND="tensorflow",
     )
     print(show(rows))
