@@ -9,6 +9,7 @@ import pathlib
 
 from absl import app
 
+import detection
 import efficiency
 import inference
 import input_pipeline
@@ -26,6 +27,7 @@ BENCHMARKS = {
         efficiency,
         input_pipeline,
         inference,
+        detection,
         serving,
     )
 }
