@@ -26,6 +26,7 @@ PACKAGES = (
     "onnxruntime",
     "ai-edge-litert",
     "keras-cv",
+    "keras-hub",
 )
 
 HERE_NOW = flags.DEFINE_bool(

@@ -161,6 +161,26 @@ def test_publishing_a_run_writes_weights_card_and_table_rows(
     check_cards(checkout)
 
 
+def test_a_card_says_how_often_the_test_split_was_evaluated(run, checkout):
+    folder = publication.publish([run], checkout)
+    card = Card.from_folder(folder)
+    recipe = Recipe.from_toml(folder / "recipe.toml")
+    assert card.metrics["test"]["each_epoch"]
+    assert "split was evaluated after each epoch" in prose(card, recipe)
+    # a data set with a validation split of its own, as CamVid
+    card.metrics["test"]["each_epoch"] = False
+    text = prose(card, recipe)
+    assert "Each epoch evaluated the validation split. There is" in text
+    part = recipe.replaced({"validation_split": 0.2}, "test")
+    assert "validation split, 0.2 of the training" in prose(card, part)
+    assert "dtype `float32` as in training" in text
+
+
+def prose(card, recipe):
+    """The page of a card, on one line."""
+    return " ".join(pages.card_page(card, recipe).split())
+
+
 def test_an_edited_card_fails_the_check(run, checkout):
     folder = publication.publish([run], checkout)
     check_cards(checkout)

@@ -172,20 +172,25 @@ def _what_it_is(card):
 
 def _how_scored(card, recipe):
     metrics = card.metrics
+    part = recipe.validation_split
     watched = (
-        "The test split was evaluated after each epoch, but nothing was "
-        "selected by it."
+        "The test split was evaluated once, at the end. Each epoch evaluated "
+        "the validation split"
+        + ("." if part is None else f", {part} of the training images.")
     )
-    if recipe.validation_split is not None:
+    if metrics["test"]["each_epoch"]:
         watched = (
-            "The test split was evaluated once, at the end. Each epoch "
-            "evaluated the validation split, "
-            f"{recipe.validation_split} of the training images."
+            "The test split was evaluated after each epoch, but nothing was "
+            "selected by it."
         )
+    split = recipe.test_split
+    named = (
+        f" (`{split}`)" if isinstance(split, str) and split != "test" else ""
+    )
     return textwrap.fill(
-        f"Measured on the {metrics['test']['images']:,} images of the test "
-        f"split {recipe.test_split}, after the last epoch, without test-time "
-        f"augmentation. {watched} {_spread(metrics)} The published weights "
+        f"Measured on the {metrics['test']['images']:,} test images{named}, "
+        f"after the last epoch, with dtype `{recipe.dtype}` as in training, "
+        f"without test-time augmentation. {watched} {_spread(metrics)} The published weights "
         f"are those of seed {metrics['weights']['seed']}, the first run, not "
         "the best one.",
         80,

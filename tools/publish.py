@@ -31,6 +31,7 @@ from keras_dropblock.hub import registry, weights
 from keras_dropblock.report import curves
 from keras_dropblock.runs import workdir as workdirs
 from keras_dropblock.training import evaluation
+from keras_dropblock.training.plan import has_validation
 from keras_dropblock.training.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -193,6 +194,7 @@ def _card(name, finished, model, recipe, file, url, default):
             "split": recipe.test_split,
             "images": examples.dataset.size("test"),
             "sha256": test_digest(examples.dataset),
+            "each_epoch": not has_validation(recipe),
         },
     }
     return dataclasses.replace(
