@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 import claim_tables
 import claims
@@ -150,6 +151,17 @@ def test_an_answer_needs_three_seeds_and_two_standard_errors(
     assert error == pytest.approx(expected)
 
 
+def test_the_readme_gets_the_first_answer_of_some_claims(tiny, monkeypatch):
+    for seed in range(3):
+        finish(tiny, f"plain/seed_{seed}", 0.5)
+        finish(tiny, f"drop/seed_{seed}", 0.625)
+    assert claim_tables.summary(tiny) == "No comparison is finished yet.\n"
+    monkeypatch.setitem(tiny.claims["dropout"], "in_readme", "digits")
+    assert claim_tables.summary(tiny).splitlines()[2:] == [
+        "| Does it help? (digits) | Yes | test accuracy, %: +12.50 ± 0.00 | 3 |"
+    ]
+
+
 VISION = {
     "base": {"boxes": {"task": "detection", "epochs": 2}},
     "runs": {"none": {"base": "boxes"}, "block": {"base": "boxes"}},
@@ -200,6 +212,11 @@ def test_scores_of_a_claim_are_those_of_its_task(tmp_path):
     runs = [*detectors.finished("none").values()]
     assert claim_tables._mean_curve(runs, "test_ap", float) == ([2], [0.5])
     claim_tables.draw(detectors, "detection", tmp_path / "c.png")
+    assert imread(tmp_path / "c.png").shape[1] == 2 * 540
+    # A run that is scored only at its end has no curve of scores.
+    (folder / "history.csv").write_text("epoch,images_per_second,loss\n0,9,2\n")
+    claim_tables.draw(detectors, "detection", tmp_path / "c.png")
+    assert imread(tmp_path / "c.png").shape[1] == 540
     assert "\nFew images.\n" in claim_tables.page(detectors)
 
 
@@ -292,6 +309,9 @@ def test_the_page_is_made_from_the_committed_results():
     known = claims.Evidence.read()
     committed = evidence.ROOT / "docs" / "evidence.md"
     assert committed.read_text("utf-8") == claim_tables.page(known)
+    readme = (evidence.ROOT / "README.md").read_text("utf-8")
+    part = readme.split("<!-- evidence -->\n\n")[1]
+    assert part.split("\n<!-- /evidence -->")[0] == claim_tables.summary(known)
     for path in known.results.glob("*/*"):
         assert {*evidence.KEPT} == {file.name for file in path.iterdir()}
         run, seed = path.parent.name, path.name

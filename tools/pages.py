@@ -190,9 +190,9 @@ def _how_scored(card, recipe):
     return textwrap.fill(
         f"Measured on the {metrics['test']['images']:,} test images{named}, "
         f"after the last epoch, with dtype `{recipe.dtype}` as in training, "
-        f"without test-time augmentation. {watched} {_spread(metrics)} The published weights "
-        f"are those of seed {metrics['weights']['seed']}, the first run, not "
-        "the best one.",
+        f"without test-time augmentation. {watched} {_spread(metrics)} "
+        "The published weights are those of seed "
+        f"{metrics['weights']['seed']}, the first run, not the best one.",
         80,
     )
 

@@ -3,7 +3,15 @@
 import math
 import statistics
 
-from claims import COLUMNS, answer, difference, measured, metrics
+from claims import (
+    COLUMNS,
+    SEEDS,
+    answer,
+    difference,
+    measured,
+    metrics,
+    verdict,
+)
 
 INTRODUCTION = """\
 # Evidence
@@ -57,6 +65,30 @@ def table(evidence, name):
         [f"| {' | '.join(line)} |" for line in lines]
         + ["", *(f"- {text}" for text in answers)]
     )
+
+
+def summary(evidence):
+    """The first answers of the claims with `in_readme`, for the README."""
+    lines = []
+    for name, claim in evidence.claims.items():
+        if not claim.get("in_readme"):
+            continue
+        question = claim["questions"][0]
+        better, than = (
+            evidence.finished(question[run]) for run in ("better", "than")
+        )
+        main, *_ = metrics(evidence.task(name))
+        n, *_ = difference(better, than, main)
+        if n >= SEEDS:
+            lines.append(
+                f"| {question['text']} ({claim['in_readme']}) "
+                f"| {verdict(better, than, main)} "
+                f"| {main.heading}: {_gain(better, than, main)} | {n} |"
+            )
+    if not lines:
+        return "No comparison is finished yet.\n"
+    heads = ["| question | answer | difference | n |"]
+    return "\n".join([*heads, "| --- | --- | ---: | ---: |", *lines, ""])
 
 
 def heat_map(evidence, name):
@@ -211,15 +243,17 @@ def draw(evidence, claim, path):
         for x in sum(runs.values(), [])
     ):
         split = "validation"
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, title, key, convert, scale in zip(
-        figure.subplots(1, 2),
-        (f"{split} {main.curve_title}", "training loss"),
-        (f"{split}_{main.name}", "loss"),
-        (main.curve_value, float),
-        ("log" if main.complement else "linear", "log"),
-        strict=True,
-    ):
+    curves = (
+        (f"{split} {main.curve_title}", f"{split}_{main.name}")
+        + (main.curve_value, "log" if main.complement else "linear"),
+        ("training loss", "loss", float, "log"),
+    )
+    # Runs without a validation split are scored only at the end.
+    every = [run.history[0] for found in runs.values() for run in found]
+    curves = [c for c in curves if all(c[1] in row for row in every)]
+    figure = Figure(figsize=(4.5 * len(curves), 3.2), layout="constrained")
+    cells = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (title, key, convert, scale) in zip(cells, curves, strict=True):
         for name, found in runs.items():
             epochs, mean = _mean_curve(found, key, convert)
             label = f"{name} (n = {len(found)})"

@@ -262,18 +262,26 @@ def difference(better, than, column):
     return len(gains), statistics.fmean(gains), error
 
 
+def verdict(better, than, column):
+    """Yes, No or Not decided: see `answer`."""
+    _, mean, error = difference(better, than, column)
+    if abs(mean) <= 2 * error:
+        return "Not decided"
+    return "Yes" if mean > 0 else "No"
+
+
 def answer(question, better, than, column):
-    """One sentence that answers a question, with n and standard error."""
+    """One sentence that answers a question, with n and standard error.
+
+    The answer is "Yes" or "No" if the difference is larger than two standard
+    errors.
+    """
     n, mean, error = difference(better, than, column)
     if n < SEEDS:
         return f"{question} Not measured yet: {n} of {SEEDS} seeds."
-    if abs(mean) <= 2 * error:
-        verdict = "Not decided"
-    else:
-        verdict = "Yes" if mean > 0 else "No"
     unit = {"%": " points", "": ""}.get(column.unit, f" {column.unit}")
     return (
-        f"{question} **{verdict}**: the difference is {mean:+.{column.digits}f}"
-        f" ± {error:.{column.digits}f}{unit} (mean and standard error of "
-        f"{n} pairs of runs with equal seeds)."
+        f"{question} **{verdict(better, than, column)}**: the difference is "
+        f"{mean:+.{column.digits}f} ± {error:.{column.digits}f}{unit} (mean "
+        f"and standard error of {n} pairs of runs with equal seeds)."
     )

@@ -44,7 +44,10 @@ def write_tables(evidence):
 
     claim_tables.draw_all(evidence, ROOT / "docs" / "evidence")
     files.write_text(ROOT / "docs" / "evidence.md", claim_tables.page(evidence))
-    print("Wrote docs/evidence.md")
+    files.write_between(
+        ROOT / "README.md", "evidence", claim_tables.summary(evidence)
+    )
+    print("Wrote docs/evidence.md, and the answers in README.md")
 
 
 def make_data():
