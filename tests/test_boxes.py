@@ -204,6 +204,140 @@ def test_penn_fudan_is_read_from_tfds(penn_fudan):
     assert tall.mean() > 0.9  # pedestrians stand
 
 
+@pytest.fixture
+def little_coco(tmp_path):
+    """Options to open a set with COCO's features and unlabeled test images."""
+    return _prepared(
+        tmp_path,
+        "little_coco",
+        {
+            "area": "int64",
+            # COCO's own boxes are fractions. In pixels, their limits are not
+            # checked, so that some can reach beyond the image.
+            "bbox": "YXYX",
+            "id": "int64",
+            "is_crowd": "bool",
+            "label": ["person", "dog"],
+        },
+        [
+            # y, x, y, x in fractions of images of 20 x 40 pixels
+            [
+                {"area": 90, "bbox": [0.2, 0.1, 0.8, 0.5], "label": 1},
+                {"area": 800, "bbox": [0, 0, 1, 1], "is_crowd": True},
+                {"area": 40, "bbox": [0.5, 0.75, 1.5, 1.25], "label": 0},
+                {"area": 0, "bbox": [0.5, 0.5, 0.5, 0.75], "label": 0},
+            ],
+            [],
+        ],
+    )
+
+
+def _prepared(folder, name, features, objects):
+    """Write a detection set of TFDS whose test images have no objects."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    kinds = {
+        key: tfds.features.ClassLabel(names=kind)
+        if isinstance(kind, list)
+        else tfds.features.BBoxFeature(bbox_format=kind)
+        if key == "bbox"
+        else tfds.features.Scalar(np.dtype(kind).type)
+        for key, kind in features.items()
+    }
+    default = {key: 0 for key in kinds}
+
+    def examples(of_split):
+        for i, of_image in enumerate(of_split):
+            found = [
+                {**default, **o, "bbox": np.float32(o["bbox"])}
+                for o in of_image
+            ]
+            image = np.full((20, 40, 3), 100 + i, "uint8")
+            yield i, {"image": image, "objects": found}
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(encoding_format="png"),
+                "objects": tfds.features.Sequence(kinds),
+            }
+        ),
+        split_datasets={
+            "train": examples(objects),
+            "validation": examples(objects),
+            "test": examples([[], []]),
+        },
+        data_dir=folder,
+        disable_shuffling=True,
+    )
+    return {"source": name, "data_dir": str(folder), "image_size": 40}
+
+
+def test_boxes_of_tfds_are_read_repaired_and_counted(little_coco):
+    dataset = opened(**little_coco, test_split="validation")
+    assert dataset.class_names == ("person", "dog")
+    assert dataset.splits == ("train", "test")
+    for split in dataset.splits:
+        images, boxes = dataset.arrays[split]
+        assert images[:][:, 0, 0, 0].tolist() == [100, 101]
+        # The frame is 40 x 40. y 0.2 of 20 pixels, x 0.1 of 40 pixels, ...
+        assert boxes[0]["boxes"].tolist() == [[4, 4, 16, 20], [10, 30, 20, 40]]
+        assert boxes[0]["labels"].tolist() == [1, 0]
+        assert boxes[1]["labels"].tolist() == [-1, -1]
+        first, second = boxes.objects
+        assert first.size == (20, 40) and len(second.boxes) == 0
+        assert first.crowd.tolist() == [False, True, False]
+        assert first.area.tolist() == [90, 800, 40]
+    assert dataset.notes == tuple(
+        f"{part}: {note}"
+        for part in ("train", "validation")
+        for note in (
+            "Clipped 1 boxes to their images.",
+            "Left out 1 boxes without area.",
+            "1 of 2 images have no objects.",
+        )
+    )
+
+
+def test_boxes_of_voc_are_read_from_tfds(tmp_path):
+    options = _prepared(
+        tmp_path,
+        "little_voc",
+        {
+            "bbox": "REL_YXYX",
+            "is_difficult": "bool",
+            "is_truncated": "bool",
+            "label": ["aeroplane", "bicycle", "bird"],
+            "pose": ["frontal", "rear"],
+        },
+        [[{"bbox": [0.5, 0.25, 1, 0.75], "label": 2}]],
+    )
+    dataset = opened(**options, test_split="validation")
+    _, boxes = dataset.arrays["test"]
+    assert dataset.class_names == ("aeroplane", "bicycle", "bird")
+    assert boxes[0]["boxes"].tolist() == [[10, 10, 20, 30]]
+    # VOC has no areas and no crowds: 10 x 20 pixels.
+    assert boxes.objects[0].area.tolist() == [200]
+    assert boxes.objects[0].crowd.tolist() == [False]
+    assert not dataset.notes
+
+
+def test_a_split_of_tfds_without_any_object_is_an_error(little_coco):
+    slip = "test_split = 'validation'"
+    with pytest.raises(
+        DataError, match=f"`test_split` must .*little_coco test have .*{slip}"
+    ):
+        opened(**little_coco)
+    with pytest.raises(DataError, match="`validation_split` must"):
+        opened(**little_coco, test_split="validation", validation_split="test")
+    with pytest.raises(DataError, match="`train_split` must"):
+        opened(**little_coco, test_split="validation", train_split="train[1:]")
+    # One of the two images has no objects.
+    with pytest.raises(DataError, match="1 images of the (train|val.*) split"):
+        opened(**little_coco, test_split="validation", validation_split=0.5)
+
+
 def test_cleaned_boxes_lie_in_the_image_and_have_an_area():
     boxes = [[-5, 2, 8, 9], [1, 1, 1, 4], [0, 0, 10.2, 20], [30, 0, 40, 9]]
     clipped, kept, changed = annotated.cleaned(boxes, (10, 20))

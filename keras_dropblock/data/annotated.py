@@ -70,7 +70,7 @@ class Rows:
         missing = [i for i in np.unique(chosen) if i not in self._known]
         fresh = {}
         if missing:
-            with concurrent.futures.ThreadPoolExecutor(_threads()) as pool:
+            with concurrent.futures.ThreadPoolExecutor(threads()) as pool:
                 read = pool.map(lambda i: self.readers[i](), missing)
                 fresh = dict(zip(missing, read, strict=True))
         for i, row in fresh.items():
@@ -84,7 +84,8 @@ class Rows:
         return Rows([self.readers[i] for i in chosen], self.row_shape)
 
 
-def _threads():
+def threads():
+    """Number of threads that read files."""
     return min(8, os.cpu_count() or 1)
 
 
@@ -201,6 +202,14 @@ class AnnotatedDataset(ArrayDataset):
             "train": (rows.some(kept), labels.some(kept)),
             "validation": (rows.some(held_out), labels.some(held_out)),
         }
+        for split in ("train", "validation"):
+            if isinstance(labels, BoxRows):
+                check_objects(
+                    arrays[split][1],
+                    "validation_split",
+                    f"the {split} split",
+                    f"Received: validation_split={fraction}.",
+                )
         return AnnotatedDataset(arrays, self.class_names, self.notes)
 
 
@@ -222,6 +231,23 @@ def cleaned(boxes, size):
     kept = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
     changed = (abs(clipped - boxes) > 0.5).any(axis=1)
     return clipped, kept, int((changed & kept).sum())
+
+
+def check_objects(labels, key, part, slip):
+    """Raise DataError if a split has no object, which leaves AP undefined.
+
+    Args:
+        labels: `BoxRows` of the split.
+        key: the key of the recipe, for the error message.
+        part: name of the split in its source.
+        slip: sentence about the likely reason.
+    """
+    if not (labels.labels != NO_BOX).any():
+        raise DataError(
+            f"`{key}` must give each split at least one object that is not a "
+            "crowd, to train on or to compute AP with. The "
+            f"{len(labels):,} images of {part} have none. {slip}"
+        )
 
 
 def repair_notes(clipped, empty, without, images):

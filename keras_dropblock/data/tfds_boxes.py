@@ -14,6 +14,7 @@ from keras_dropblock.data.annotated import (
     BoxRows,
     Objects,
     Rows,
+    check_objects,
     cleaned,
     repair_notes,
 )
@@ -23,6 +24,10 @@ from keras_dropblock.errors import DataError
 FEATURES = ("image", "objects")
 # Of Penn-Fudan: n on the n-th object, 0 elsewhere.
 MASK = "segmentation_mask"
+_SLIP = (
+    "The objects of some test images are not public, such as those of COCO "
+    "and of VOC 2012. Did you mean test_split = 'validation'?"
+)
 
 
 def load(name, data_dir, names, options):
@@ -36,6 +41,10 @@ def load(name, data_dir, names, options):
 
     Returns:
         `AnnotatedDataset` with boxes.
+
+    Raises:
+        DataError: if a split has no objects. TFDS does not have those of the
+            test images of COCO and of VOC 2012.
     """
     builder = tfds.open_builder(name, data_dir, names, FEATURES)
     if options.frame is None:
@@ -43,10 +52,14 @@ def load(name, data_dir, names, options):
             "`image_size` must be given for images with boxes: the size that "
             "they are scaled into, such as 640. Received: image_size=None."
         )
-    arrays, notes = {}, []
-    for split, part in names.items():
+    arrays, notes = dict.fromkeys(names), []
+    # The training images come last: they take minutes, and an error is more
+    # likely in the others.
+    for split, part in reversed(names.items()):
         arrays[split], found = _rows(builder, name, part, options)
-        notes += [f"{part}: {note}" for note in found]
+        _, labels = arrays[split]
+        check_objects(labels, f"{split}_split", f"{name} {part}", _SLIP)
+        notes = [*(f"{part}: {note}" for note in found), *notes]
     label = builder.info.features["objects"]["label"]
     return AnnotatedDataset(arrays, tuple(label.names), notes)
 
