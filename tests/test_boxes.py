@@ -69,7 +69,7 @@ def test_validation_images_are_taken_from_the_training_images():
 # --- COCO's layout
 
 
-def write_coco(root, annotations=None, images=None):
+def write_coco(root, annotations=None, images=None, of_test=None):
     """Two training and one validation image of 20 x 40 pixels."""
     images = images or [
         {"id": 7, "file_name": "a.png", "height": 20, "width": 40},
@@ -90,7 +90,9 @@ def write_coco(root, annotations=None, images=None):
             (root / split / image["file_name"]).write_bytes(encoded)
         content = {
             "images": images,
-            "annotations": annotations,
+            "annotations": annotations
+            if of_test is None or split == "train2017"
+            else of_test,
             # Not sorted by id, unlike in COCO's own files.
             "categories": [
                 {"id": 44, "name": "cup"},
@@ -154,15 +156,80 @@ def test_errors_of_coco_name_the_file_and_the_annotation(tmp_path):
 def test_absent_images_are_an_error_or_left_out_and_counted(tmp_path):
     write_coco(tmp_path)
     (tmp_path / "train2017" / "b.png").unlink()
+    source = f"coco:{tmp_path}"
     with pytest.raises(DataError, match="lists 1 of 2 images .*b.png"):
-        opened(f"coco:{tmp_path}", image_size=32)
-    dataset = opened(f"coco:{tmp_path}", image_size=32, skip_broken=True)
+        opened(source, image_size=32)
+    dataset = opened(source, image_size=32, skip_broken=True)
     assert dataset.size("train") == 1
-    assert "train2017: Left out 1 absent images." in dataset.notes
+    assert dataset.notes[0].startswith("train2017: Left out 1 absent images.")
+    # Only what is used must be there.
+    assert opened(source, image_size=32, train_split="train[:1]").size("train")
+    (tmp_path / "train2017" / "a.png").unlink()
+    with pytest.raises(DataError, match="at least one .*2 are absent and 0"):
+        opened(source, image_size=32, skip_broken=True)
+
+
+def test_undecodable_images_are_an_error_or_left_out_and_counted(tmp_path):
+    write_coco(tmp_path)
+    broken = tmp_path / "train2017" / "b.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    source = f"coco:{tmp_path}"
+    images, _ = opened(source, image_size=32).arrays["train"]
+    with pytest.raises(DataError, match="b.png cannot be decoded"):
+        images[:]
+    dataset = opened(source, image_size=32, skip_broken=True)
+    images, boxes = dataset.arrays["train"]
+    assert images[:][:, 0, 0, 0].tolist() == [7] and len(boxes) == 1
+    assert (
+        f"train2017: Left out 1 undecodable images. The first is {broken}."
+        in (dataset.notes)
+    )
+
+
+def test_only_repairs_of_images_in_use_are_counted(tmp_path):
+    images = [
+        {"id": i, "file_name": f"{i}.png", "height": 20, "width": 40}
+        for i in range(5)
+    ]
+    annotations = [_annotation(9, 0, 18, [0, 0, 50, 9])]  # clipped
+    annotations += [_annotation(i, i, 18, [0, 0, 50, 9]) for i in (1, 2)]
+    annotations += [_annotation(20 + i, i, 18, [0, 0, 0, 9]) for i in range(4)]
+    write_coco(tmp_path, annotations, images)
+    (tmp_path / "train2017" / "1.png").unlink()
+    dataset = opened(
+        f"coco:{tmp_path}",
+        image_size=32,
+        train_split="train[:2]",
+        skip_broken=True,
+    )
+    train = [note for note in dataset.notes if note.startswith("train")]
+    assert train[1:] == [
+        "train2017: Clipped 1 boxes to their images.",
+        "train2017: Left out 1 boxes without area.",
+    ]
+    assert dataset.notes[-3:] == (
+        "val2017: Clipped 3 boxes to their images.",
+        "val2017: Left out 4 boxes without area.",
+        "val2017: 2 of 5 images have no objects.",
+    )
+
+
+def test_a_split_of_coco_without_any_object_is_an_error(tmp_path):
+    source = f"coco:{tmp_path}"
+    box = [_annotation(1, 7, 18, [0, 0, 9, 9])]
+    crowd = [_annotation(1, 7, 18, [0, 0, 9, 9], iscrowd=1)]
+    for none in ([], crowd):
+        write_coco(tmp_path, box, of_test=none)
+        with pytest.raises(DataError, match="2 images of .*val2017.json have"):
+            opened(source, image_size=32)
+    write_coco(tmp_path, box)
+    assert opened(source, image_size=32).size("test") == 2
+    with pytest.raises(DataError, match="1 images of .*train2017.json have"):
+        opened(source, image_size=32, train_split="train[1:]")
 
 
 def test_a_part_of_the_training_images_can_be_chosen(tmp_path):
-    write_coco(tmp_path)
+    write_coco(tmp_path, [_annotation(i, i, 18, [0, 0, 9, 9]) for i in (3, 7)])
     source = f"coco:{tmp_path}"
     for split, ids in (("train[:1]", [7]), ("train[1:]", [3]), ("train", None)):
         dataset = opened(source, image_size=32, train_split=split)
@@ -171,6 +238,8 @@ def test_a_part_of_the_training_images_can_be_chosen(tmp_path):
         assert dataset.size("test") == 2
     with pytest.raises(DataError, match="`train_split` must read like"):
         opened(source, image_size=32, train_split="train[:10%]")
+    with pytest.raises(DataError, match="Of the 0 images in this split"):
+        opened(source, image_size=32, train_split="train[5:]")
 
 
 def test_the_coco_sample_is_read_whole(coco_sample):

@@ -1,5 +1,6 @@
 """Folders in the layout of COCO: `train2017/`, `val2017/`, `annotations/`."""
 
+import concurrent.futures
 import json
 import pathlib
 import re
@@ -11,14 +12,20 @@ from keras_dropblock.data.annotated import (
     BoxRows,
     Objects,
     Rows,
+    check_objects,
     cleaned,
     repair_notes,
+    threads,
 )
-from keras_dropblock.data.image_files import image_row
+from keras_dropblock.data.image_files import decoded, image_row
 from keras_dropblock.errors import DataError
 
 COCO = "coco:"
 _SPLITS = {"train": "train2017", "test": "val2017"}
+_SLIP = (
+    "The objects of COCO's own test images are not public. Did you mean the "
+    "annotations of the validation images?"
+)
 
 
 def load(root, options):
@@ -31,16 +38,18 @@ def load(root, options):
     Args:
         root: the folder.
         options: `data.Options`. `image_size` is required. `train_split`
-            may be a part of the training images, such as `"train[:32]"`. With
-            `skip_broken`, images that are listed but absent are left out and
-            counted.
+            may be a part of the listed training images, such as
+            `"train[:32]"`; the others need not be there. With `skip_broken`,
+            images that are absent or cannot be decoded are left out and
+            counted. All files are then decoded once before the training.
 
     Returns:
         `AnnotatedDataset` with boxes.
 
     Raises:
-        DataError: if a file is missing or is not what COCO describes. The
-            message names the file and the annotation.
+        DataError: if a file is missing or is not what COCO describes, or a
+            split has no objects. The message names the file and the
+            annotation.
     """
     root = pathlib.Path(root).expanduser()
     if options.frame is None:
@@ -51,18 +60,17 @@ def load(root, options):
     arrays, notes, names = {}, [], None
     for split, name in _SPLITS.items():
         path = root / "annotations" / f"instances_{name}.json"
-        split_names, examples, found = _examples(
-            path, root / name, options.skip_broken
-        )
+        part = _part(options.train_split) if split == "train" else slice(None)
+        split_names, listed = _listed(path, root / name)
         if names not in (None, split_names):
             raise DataError(
                 f"{path} must have the same categories as the training images."
             )
         names = split_names
-        if split == "train":
-            examples = examples[_part(options.train_split)]
+        examples, found = _examples(path, listed[part], options.skip_broken)
         notes += [f"{name}: {note}" for note in found]
         arrays[split] = _rows(examples, options)
+        check_objects(arrays[split][1], "dataset", path, _SLIP)
     return AnnotatedDataset(arrays, names, notes)
 
 
@@ -87,41 +95,74 @@ def _rows(examples, options):
     return Rows(images, (*frame, 3)), boxes
 
 
-def _examples(path, folder, skip_absent):
-    """(class names, [(image file, `Objects`), ...], notes) of a split."""
+def _listed(path, folder):
+    """(class names, [(image file, `Objects`, counts of repairs), ...])."""
     content = _content(path)
     try:
         categories = sorted(content["categories"], key=lambda c: c["id"])
-        images = content["images"]
-        by_image = {image["id"]: [] for image in images}
+        by_image = {image["id"]: [] for image in content["images"]}
         classes = {c["id"]: i for i, c in enumerate(categories)}
         for annotation in content["annotations"]:
             _check(annotation, by_image, classes, path)
             by_image[annotation["image_id"]].append(annotation)
         names = tuple(str(c["name"]) for c in categories)
-        examples, counts = [], np.zeros(3, int)
-        absent = []
-        for image in images:
-            file = folder / image["file_name"]
-            if not file.is_file():
-                absent.append(file)
-                continue
-            objects, repairs = _objects(image, by_image[image["id"]], classes)
-            counts += repairs
-            examples.append((file, objects))
+        return names, [
+            (
+                folder / image["file_name"],
+                *_objects(image, by_image[image["id"]], classes),
+            )
+            for image in content["images"]
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} must have images, annotations and categories with the "
             f"keys that COCO describes. Missing or of a wrong type: {error}."
         ) from error
-    if absent and (not skip_absent or not examples):
+
+
+def _examples(path, listed, skip_broken):
+    """([(image file, `Objects`), ...], notes) of the listed images in use."""
+    files = [file for file, *_ in listed]
+    absent = [file for file in files if not file.is_file()]
+    if absent and not skip_broken:
         raise DataError(
-            f"{path} lists {len(absent)} of {len(images)} images that are "
+            f"{path} lists {len(absent)} of {len(listed)} images that are "
             f"absent. The first is {absent[0]}. Set skip_broken = true to "
             "leave them out."
         )
-    notes = [f"Left out {len(absent)} absent images."] if absent else []
-    return names, examples, [*notes, *repair_notes(*counts, len(examples))]
+    present = [file for file in files if file.is_file()]
+    broken = _broken(present) if skip_broken else []
+    left_out = {*absent, *broken}
+    used = [example for example in listed if example[0] not in left_out]
+    if not used:
+        raise DataError(
+            f"{path} must list at least one image that can be used. Of the "
+            f"{len(listed)} images in this split, {len(absent)} are absent "
+            f"and {len(broken)} cannot be decoded."
+        )
+    notes = [
+        f"Left out {len(out)} {what} images. The first is {out[0]}."
+        for out, what in ((absent, "absent"), (broken, "undecodable"))
+        if out
+    ]
+    counts = np.sum([repairs for *_, repairs in used], axis=0)
+    notes += repair_notes(*counts, len(used))
+    return [(file, objects) for file, objects, _ in used], notes
+
+
+def _broken(files):
+    """The files that cannot be decoded. Reads all of them."""
+
+    def is_broken(file):
+        try:
+            decoded(file.read_bytes, file)
+        except DataError:
+            return True
+        return False
+
+    with concurrent.futures.ThreadPoolExecutor(threads()) as pool:
+        wrong = list(pool.map(is_broken, files))
+    return [file for file, bad in zip(files, wrong, strict=True) if bad]
 
 
 def _content(path):

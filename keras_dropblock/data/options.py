@@ -21,8 +21,10 @@ class Options:
             part with this aspect ratio is resized to it. None: images are not
             resized and must all have the same size. With boxes or masks,
             whole images are scaled into this size.
-        skip_broken: whether to skip and count files of a folder that cannot
-            be decoded, instead of raising an error.
+        skip_broken: whether to skip and count files of a folder or in the
+            layout of COCO that cannot be decoded, and images that the
+            annotations of COCO list but that are absent, instead of raising
+            an error. All files are decoded once to find them.
         streamed: whether images stay on disk until they are needed.
         crop_fraction: for streamed test images, side of the central crop as a
             fraction of the shorter side.

@@ -148,7 +148,8 @@ def _refuse_skipping(source, options):
     if options.skip_broken:
         raise DataError(
             "`skip_broken` must be false, unless the data set is a folder of "
-            f"images (dataset = '{FOLDER}PATH'). Received: dataset={source!r}."
+            f"images (dataset = '{FOLDER}PATH' or '{coco.COCO}PATH'). "
+            f"Received: dataset={source!r}."
         )
 
 

@@ -132,7 +132,9 @@ class RecipeKeys:
         _is_image_size,
     )
     skip_broken: bool = key(
-        False, "whether to skip and count files that cannot be decoded"
+        False,
+        "whether to skip and count files of folder:PATH and coco:PATH that "
+        "cannot be decoded, and images that coco:PATH lists but lacks",
     )
     augmentation: str | None = key(
         None,
