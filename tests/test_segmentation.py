@@ -357,6 +357,55 @@ def test_predictions_have_the_images_own_size(run):
     assert task.picture(images[0], masks[0], model.card).shape == (30, 50, 3)
 
 
+def test_the_command_draws_pictures_and_overwrites_none(
+    run, tmp_path, parsed_flags, capsys
+):
+    from absl.testing import flagsaver
+
+    from keras_dropblock.cli import predict
+
+    photographs = []
+    for i, folder in enumerate(("one", "two", "pictures")):
+        photographs.append(tmp_path / folder / "street.png")
+        photographs[-1].parent.mkdir()
+        pixels = np.full((30, 50 + i, 3), 60 * i, "uint8")
+        photographs[-1].write_bytes(tf.io.encode_png(pixels).numpy())
+    before = photographs[-1].read_bytes()
+    folder = tmp_path / "pictures"
+    with flagsaver.flagsaver(workdir=str(run[1]), pictures=str(folder)):
+        predict.predict([str(path) for path in photographs])
+    assert photographs[-1].read_bytes() == before
+    lines = capsys.readouterr().out.splitlines()
+    model = kdb.load(run[1])
+    for i, path in enumerate(photographs):
+        drawn = folder / f"street_{i + 2}.png"
+        assert f"{path}\t{drawn}" in lines
+        pixels = np.full((30, 50 + i, 3), 60 * i, "uint8")
+        (mask,) = kdb.predict(model, [pixels])
+        np.testing.assert_array_equal(
+            tf.io.decode_png(drawn.read_bytes()),
+            tasks.Segmentation().picture(pixels, mask, model.card),
+        )
+    assert len([*folder.iterdir()]) == 4
+
+
+def test_the_command_draws_nothing_for_classification(tmp_path, parsed_flags):
+    from absl.testing import flagsaver
+
+    from keras_dropblock.cli import predict
+
+    path = tmp_path / "gray.png"
+    path.write_bytes(tf.io.encode_png(np.zeros((9, 9, 3), "uint8")).numpy())
+    model = "wrn_16_1_cifar10_dropblock"
+    pictures = tmp_path / "pictures"
+    with (
+        flagsaver.flagsaver(model=model, pictures=str(pictures)),
+        pytest.raises(DataError, match="not be given for the task classific"),
+    ):
+        predict.predict([str(path)])
+    assert not pictures.exists()
+
+
 def test_a_trained_model_gets_a_head_for_other_classes(run):
     _, workdir = run
     old, new = kdb.load(workdir), kdb.load(workdir, num_classes=5)

@@ -24,7 +24,8 @@ _PICTURES = flags.DEFINE_string(
     "pictures",
     None,
     "Folder to write each image to with its prediction drawn into it, as "
-    "NAME.png. Not for classification.",
+    "NAME.png. If that file exists, the next one is NAME_2.png: no file is "
+    "overwritten. Not for classification.",
 )
 
 
@@ -84,9 +85,22 @@ def _draw(task, card, image, prediction):
             f"--pictures must not be given for the task {task.name()}, which "
             "draws nothing into images."
         )
-    path = pathlib.Path(_PICTURES.value) / f"{pathlib.Path(image).stem}.png"
+    path = _unused(pathlib.Path(_PICTURES.value), pathlib.Path(image).stem)
     images.write_png(path, picture)
     print(f"{image}\t{path}")
+
+
+def _unused(folder, stem):
+    """Path of the first of STEM.png, STEM_2.png, ... that does not exist.
+
+    Images of different folders can have the same name, and the folder can be
+    that of the images themselves.
+    """
+    path, number = folder / f"{stem}.png", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}_{number}.png"
+    return path
 
 
 def main():
