@@ -39,6 +39,8 @@ SERVE = """
 
 
 def main():
+    import keras
+
     import keras_dropblock as kdb
     from keras_dropblock.analysis import feature_maps
 
@@ -50,6 +52,7 @@ def main():
 
     say("2/4  Plotting DropBlock's masks on the network's feature maps")
     masks = WORKDIR / "dropblock_masks.png"
+    keras.utils.save_img(WORKDIR / "digit.png", images[0], scale=False)
     feature_maps.dropblock_masks(
         model,
         images[:4],
@@ -74,6 +77,7 @@ def main():
     for what, path in (
         ("curves", WORKDIR / "curves.png"),
         ("masks", masks),
+        ("a digit", WORKDIR / "digit.png"),
         ("epochs", WORKDIR / "history.csv"),
         ("recipe", WORKDIR / "recipe.toml"),
         ("weights", WORKDIR / "model.weights.h5"),
