@@ -63,7 +63,10 @@ _UNKNOWN = flags.DEFINE_list(
     "such as cifar100. Noise is always one of them.",
 )
 _BLOCK_SIZES = flags.DEFINE_list(
-    "block_sizes", ["1", "7"], "Values of block_size for the robustness study."
+    "block_sizes",
+    ["1", "7"],
+    "Values of block_size for the robustness study. The largest one is also "
+    "the block_size of the redundancy study.",
 )
 _KEEP_PROBS = flags.DEFINE_list(
     "keep_probs",
