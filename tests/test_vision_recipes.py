@@ -39,3 +39,29 @@ def test_recipes_with_and_without_dropblock_differ_in_nothing_else():
         "head_block_size",
     }
     assert changed(camvid, f"{camvid}_dropblock") == {"keep_prob", "block_size"}
+
+
+def test_each_row_of_the_papers_tables_is_a_recipe_with_other_values():
+    """The rows of tables 3 and 4 of the DropBlock paper in docs/papers.md."""
+    page = (FOLDER.parents[2] / "docs" / "papers.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.*?) \| `(vision/\w+)` \|(.*)\|$", page, re.M)
+    seen = {}
+    for row, name, text in rows:
+        recipe = Recipe.from_toml(FOLDER.parent / f"{name}.toml")
+        changes = re.findall(r"`(.+?)`", text)
+        changed = recipe.override(changes)
+        plan.check(changed)
+        keys = {change.partition("=")[0] for change in changes}
+        old, new = recipe.flat(), changed.flat()
+        assert {key for key in new if old[key] != new[key]} == keys, row
+        seen[row] = new
+    sizes = {
+        flat["block_size"]
+        for row, flat in seen.items()
+        if "block_size" in row and flat["keep_prob"] == 0.9
+    }
+    assert sizes == {1, 3, 5, 7} and len(seen) == 10
+    # All other rows of the table train without DropBlock on the backbone.
+    assert sum(flat["keep_prob"] < 1 for flat in seen.values()) == 5
+    tuned = [flat for flat in seen.values() if flat["initial_weights"]]
+    assert [flat["epochs"] for flat in tuned] == [12, 45]
