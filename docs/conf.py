@@ -5,6 +5,7 @@ directory of Sphinx is the checkout, so that links between these folders are
 the same here and in an editor.
 """
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -94,6 +95,10 @@ nb_output_stderr = "remove"
 
 default_role = "code"  # docstrings write code in single backticks
 autodoc_inherit_docstrings = False
+# The environment of the site has no KerasHub. The docstrings of the networks
+# that need it can be read with a mock in its place.
+if importlib.util.find_spec("keras_hub") is None:
+    autodoc_mock_imports = ["keras_hub"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_numpy_docstring = False
