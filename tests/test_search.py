@@ -510,6 +510,33 @@ def test_failures_are_listed_by_their_error():
     ]
 
 
+@pytest.mark.slow
+def test_two_commands_with_the_same_folder_share_one_search(npz, tmp_path):
+    (tmp_path / "base.toml").write_text(tiny(npz).to_toml())
+    where = tmp_path / "search"
+    command = [
+        sys.executable,
+        ROOT / "training" / "search.py",
+        f"--recipe={tmp_path / 'base.toml'}",
+        "--set=epochs=2",
+        "--set=learning_rate_drops=[]",
+        "--space=keep_prob=float(0.6, 0.9, step=0.1)",
+        "--space=block_size=choice(1, 3)",
+        "--sampler=grid",
+        "--pruner=hyperband",
+        f"--workdir={where}",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    workers = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [worker.wait(240) for worker in workers] == [0, 0]
+    with open(where / "trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    points = {(row["keep_prob"], row["block_size"]) for row in rows}
+    assert len(rows) == len(points) == 8
+    assert {row["state"] for row in rows} <= {"complete", "pruned"}
+    assert (where / "best.toml").exists() and (where / "search.html").exists()
+
+
 def test_the_command_prints_its_table_and_fails_if_a_trial_did(
     npz, tmp_path, fit
 ):

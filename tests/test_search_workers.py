@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 import small_runs
 from keras_dropblock.errors import MissingExtraError, StorageError
-from keras_dropblock.search import samplers, session, storage, worker
+from keras_dropblock.search import samplers, session, space, storage, worker
 from keras_dropblock.search.planned import PlannedRun
 from keras_dropblock.search.pruning import ReportEpochs
 from keras_dropblock.search.settings import Settings
@@ -180,6 +180,51 @@ def test_tpe_gives_the_same_trials_again_even_if_interrupted(tmp_path):
     assert points("parts", 3, 6) == whole
 
 
+@pytest.mark.parametrize("pruner", ["none", "median", "hyperband"])
+@pytest.mark.parametrize("kind", ["grid", "random", "tpe"])
+def test_no_point_comes_twice_with_any_pruner(kind, pruner, tmp_path):
+    step = ", step=0.05" if kind == "grid" else ""
+    texts = {
+        "keep_prob": f"float(0.5, 0.95{step})",
+        "block_size": "choice(3, 5, 7)",
+    }
+    settings = Settings(sampler=kind, pruner=pruner, trials=30)
+    recipe = Recipe(dataset="digits", validation_split=0.2)
+    dimensions = space.checked(recipe, texts)
+
+    def objective(trial):
+        score = -trial.params["keep_prob"]
+        for epoch in range(1, 28):
+            trial.report(score, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return score
+
+    def points(*counts):
+        memory = optuna.storages.InMemoryStorage()
+        for count in counts:
+            found = in_one_process(
+                tmp_path,
+                count,
+                objective,
+                storage=memory,
+                sampler=samplers.sampler_of(settings, dimensions, 0),
+                distributions={
+                    key: d.distribution() for key, d in dimensions.items()
+                },
+                pruner=samplers.pruner_of(settings, 27),
+            )
+        states = {trial.state for trial in found.values()}
+        # Good trials are not pruned; without a pruner, none is.
+        assert TrialState.COMPLETE in states
+        assert (TrialState.PRUNED in states) == (pruner != "none")
+        return [tuple(trial.params.values()) for trial in found.values()]
+
+    whole = points(30)
+    assert len({*whole}) == 30
+    assert points(11, 30) == whole
+
+
 def test_a_trial_that_fails_is_recorded_and_the_others_go_on(tmp_path):
     def objective(trial):
         if trial.number == 1:
@@ -200,6 +245,20 @@ def test_a_worker_that_died_before_its_first_heartbeat_loses_nothing(tmp_path):
     found = in_one_process(tmp_path, 2, lambda trial: 0.5, grace_seconds=0.3)
     assert [t.state.name for t in found.values()] == ["COMPLETE"] * 2
     assert [*found] == [0, 1]
+
+
+def test_a_trial_whose_workers_all_die_is_failed_at_last(tmp_path):
+    one = study(sqlite(tmp_path), 1, tmp_path)
+    loaded = one.load()
+    for attempt in range(1 + storage.RETRIES):
+        assert one.latest().keys() <= {0}
+        trial = worker._ask(loaded, one.distributions)
+        assert trial.number == attempt
+        worker.put_back(loaded, trial.number, storage.RETRIES)
+    assert [t.state for t in one.latest().values()] == [TrialState.FAIL]
+    # Nothing is left to do, and the study ends.
+    found = in_one_process(tmp_path, 1, lambda trial: 0.5)
+    assert [t.state for t in found.values()] == [TrialState.FAIL]
 
 
 def test_a_trial_too_many_is_not_run(tmp_path, monkeypatch):

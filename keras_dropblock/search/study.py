@@ -113,14 +113,19 @@ def beat(study, trial):
 
 
 class SamplerByPlace(optuna.samplers.BaseSampler):
-    """Delegates each trial to the sampler that belongs to its place."""
+    """Delegates each trial to the sampler that belongs to its place.
 
-    def __init__(self, make):
-        self._make = make
+    Args:
+        study: `Study`.
+    """
+
+    def __init__(self, study):
+        self._study = study
 
     def before_trial(self, study, trial):
-        trials = study.get_trials(deepcopy=False)
-        self._inner = self._make(place(trials, trial.number))
+        # With Hyperband, `study` shows only the trials of one bracket.
+        trials = self._study.load().get_trials(deepcopy=False)
+        self._inner = self._study.sampler(place(trials, trial.number))
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study, trial):

@@ -61,7 +61,7 @@ class Worker:
         """Take a trial that was put back, or a new one, or None."""
         study = self.study
         with _locked(study.lock), experimental():
-            loaded = study.load(SamplerByPlace(study.sampler))
+            loaded = study.load(SamplerByPlace(study))
             optuna.storages.fail_stale_trials(loaded)
             self._put_back_the_silent(loaded)
             trials = loaded.get_trials(deepcopy=False)
