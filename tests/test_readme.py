@@ -9,6 +9,7 @@ import pytest
 import doc_blocks
 from keras_dropblock import Recipe
 from keras_dropblock.__main__ import COMMANDS
+from keras_dropblock.search import settings, space
 
 ROOT = doc_blocks.ROOT
 BLOCKS = {page: doc_blocks.blocks(page) for page in doc_blocks.pages()}
@@ -34,6 +35,11 @@ def test_python_blocks_run_in_order_in_any_folder(
     for name in ("cifar10", "wrn_16_1_cifar10_dropblock"):
         # must not hide the data set or model of this name
         (tmp_path / name).mkdir()
+    if blocks[0].page == "docs/report.md":
+        from test_report import write_run
+
+        for name in ("plain", "dropblock"):  # its commands train them
+            write_run(tmp_path / "runs" / name, [0.1, 0.2, 0.3])
     code = "".join(block.code for block in blocks if block.reason is None)
     for package in re.findall(r"^(?:import|from) (\w+)", code, re.M):
         pytest.importorskip(package)
@@ -52,6 +58,30 @@ def test_every_page_is_found_and_most_blocks_run():
     skipped = [block for block in blocks if block.reason]
     assert all(block.reason.startswith("needs ") for block in skipped)
     assert len(skipped) < len(blocks) / 2
+
+
+def test_every_command_of_this_package_is_in_a_block_of_commands():
+    blocks = doc_blocks.all_blocks("commands")
+    code = "".join(block.code for block in blocks).replace("\\\n", " ")
+    found = re.findall(r"^keras-dropblock-", code, re.M)
+    assert len(found) == len([*commands()])
+    run = [block.page for block in blocks if block.reason is None]
+    assert {*run} == {*doc_blocks.COMMAND_PAGES, "README.md"}
+    # `make quickstart`, and nothing else of the README
+    assert run.count("README.md") == 1
+
+
+def test_recipes_and_searches_in_pages_are_valid(tmp_path):
+    blocks = doc_blocks.all_blocks("toml")
+    assert blocks
+    for i, block in enumerate(blocks):
+        path = tmp_path / f"{i}.toml"
+        path.write_text(block.code, "utf-8")
+        recipe, search = Recipe.from_toml_with(path, "search")
+        spaces = search.pop("space", {})
+        if search:
+            settings.Settings.of(search, block.page)
+            assert space.checked(recipe, spaces).keys() == spaces.keys()
 
 
 def commands():

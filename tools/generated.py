@@ -131,12 +131,14 @@ def fractions_of_dropped_units():
 
 def blocks_not_run():
     """The blocks of code in the documentation that no test runs."""
-    blocks = [block for block in doc_blocks.all_blocks() if block.reason]
-    yield f"Of {len(doc_blocks.all_blocks())} blocks of Python code in the "
-    yield f"README and in docs/, the tests do not run {len(blocks)}:\n\n"
-    yield "| page | line | reason |\n|---|---:|---|\n"
-    for block in blocks:
-        yield f"| {block.page} | {block.line} | {block.reason} |\n"
+    for kind, name in (("python", "Python code"), ("commands", "commands")):
+        every = doc_blocks.all_blocks(kind)
+        blocks = [block for block in every if block.reason]
+        yield f"\nOf {len(every)} blocks of {name} in the README and in docs/, "
+        yield f"the tests do not run {len(blocks)}:\n\n"
+        yield "| page | line | reason |\n|---|---:|---|\n"
+        for block in blocks:
+            yield f"| {block.page} | {block.line} | {block.reason} |\n"
 
 
 PARTS = {
