@@ -12,8 +12,6 @@ from keras_dropblock.analysis.gradcam import grad_cam
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 24, 3)).astype("float32")
 CLASSES = np.array([0, 2, 1])
-# JAX compiles each operation of such a network: a minute for the two.
-LARGE = [pytest.mark.slow] if keras.backend.backend() == "jax" else []
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +118,7 @@ def test_channels_first_gives_the_same_maps(network):
     assert np.allclose(maps, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=LARGE)
-        for name in ("ResNet50V2", "EfficientNetV2B0")
-    ],
-)
+@pytest.mark.parametrize("name", ["ResNet50V2", "EfficientNetV2B0"])
 def test_networks_of_keras_applications(name):
     build = getattr(keras.applications, name)
     model = build(weights=None, input_shape=(64, 96, 3))
