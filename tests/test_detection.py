@@ -18,6 +18,7 @@ from keras_dropblock import tasks  # noqa: E402
 from keras_dropblock.data import shapes  # noqa: E402
 from keras_dropblock.tasks import matching, retinanet, transfer  # noqa: E402
 from keras_dropblock.training import compilation, plan  # noqa: E402
+from saved_graphs import answers_without_this_package  # noqa: E402
 
 H, W = 64, 96
 
@@ -251,16 +252,51 @@ def test_a_detector_is_saved_and_loaded_with_its_card(model, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "notation", ["ResNet-50", "ResNet-34-2", "WRN-50-2-bottleneck"]
+)
+def test_every_resnet_for_imagenet_is_a_backbone(notation):
+    network = kdb.models.from_notation(
+        notation, num_classes=1, input_shape=(64, 64, 3), keep_prob=0.9
+    )
+    x = images()[:, :, :64]
+    heads = tasks.RetinaNet(network, 3, head_convs=1, max_level=5)(x)
+    # 9 anchors at each position of 8 x 8, 4 x 4 and 2 x 2
+    assert heads["cls_logits"].shape == (2, 9 * (64 + 16 + 4), 3)
+    assert tasks.DeepLab(network, 4)(x).shape == (2, 64, 64, 4)
+    assert tasks.FCN(network, 4)(x).shape == (2, 64, 64, 4)
+
+
+def test_norms_of_the_backbone_can_be_frozen():
+    model = detector()
+    free = len(model.trainable_variables)
+    norms = [
+        v
+        for v in model.backbone.trainable_variables
+        if v.name in ("gamma", "beta") and "group" in v.path
+    ]
+    tasks.freeze_norms(model)
+    frozen = {id(v) for v in model.trainable_variables}
+    assert norms and not any(id(v) in frozen for v in norms)
+    assert any("group4" in v.path for v in model.trainable_variables)
+    assert len(frozen) < free
+    stem = {
+        v.path: v.numpy()
+        for v in model.non_trainable_variables
+        if "moving" in v.path and "group4" in v.path
+    }
+    model.compile(keras.optimizers.SGD(0.01, clipnorm=1.0))
+    model.fit(images(), TARGETS, epochs=1, verbose=0)
+    after = {v.path: v.numpy() for v in model.non_trainable_variables}
+    assert stem
+    for path, value in stem.items():
+        np.testing.assert_array_equal(after[path], value)
+
+
 def test_deeplab_trains_and_reloads(tmp_path):
     model = tasks.DeepLab(backbone(), 4)
     assert model.output_shape == (None, H, W, 4)
-    model.compile(
-        keras.optimizers.SGD(0.01),
-        keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, ignore_class=255
-        ),
-        metrics=[],
-    )
+    model.compile(keras.optimizers.SGD(0.01))
     masks = np.random.default_rng(0).integers(0, 4, (2, H, W))
     masks[:, :8] = 255
     history = model.fit(images(), masks, epochs=1, verbose=0)
@@ -268,8 +304,20 @@ def test_deeplab_trains_and_reloads(tmp_path):
     model.save(tmp_path / "deeplab.keras")
     loaded = kdb.load(tmp_path / "deeplab.keras")
     x = images()
-    np.testing.assert_allclose(
-        loaded(x, training=False), model(x, training=False), atol=1e-4
+    both = model(x, training=False)
+    np.testing.assert_allclose(loaded(x, training=False), both, atol=1e-4)
+    for i in range(2):
+        alone = model(x[i : i + 1], training=False)
+        np.testing.assert_allclose(alone[0], both[i], atol=1e-4)
+    # Pixels of class 255 do not count.
+    losses = []
+    for unlabeled in (images()[..., 0] > 9, images()[..., 0] > 0):
+        some = np.where(unlabeled, 255, np.argmax(both, -1))
+        losses.append(model.evaluate(x, some, verbose=0))
+    logits = np.log(np.exp(both).sum(-1)) - np.max(both, -1)
+    kept = images()[..., 0] <= 0
+    assert losses == pytest.approx(
+        [logits.mean(), logits[kept].mean()], rel=1e-3
     )
 
 
@@ -371,6 +419,57 @@ def test_predictions_are_in_the_images_own_pixels(run):
         assert task.picture(image, found, model.card).shape == image.shape
 
 
+def test_a_stopped_run_resumes_to_the_same_bits(tmp_path, deterministic):
+    import small_runs
+    from keras_dropblock.training import callbacks
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    settings = recipe("epochs=2", "head_convs=0", "validation_split=0.7")
+    kdb.fit(settings, whole, verbose=0)
+    original = callbacks.DrawEpoch.on_epoch_end
+
+    def after_first(self, epoch, logs=None):
+        original(self, epoch, logs)
+        raise small_runs.Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.DrawEpoch, "on_epoch_end", after_first)
+        with pytest.raises(small_runs.Stop):
+            kdb.fit(settings, stopped, verbose=0)
+    kdb.fit(settings, stopped, verbose=0)
+    small_runs.assert_same(whole, stopped)
+
+
+def test_deeplab_is_trained_evaluated_and_exported_by_recipe(tmp_path):
+    settings = kdb.Recipe().override(
+        [
+            "task=segmentation",
+            "head=deeplab",
+            "dataset=shapes",
+            f"image_size=[{H}, {W}]",
+            "model=ResNet-18-0.125",
+            "batch_size=32",
+            "epochs=1",
+            "learning_rate_drops=[]",
+            "frozen_norms=true",
+            "dtype=mixed_bfloat16",
+        ]
+    )
+    workdir = tmp_path / "run"
+    scores = kdb.fit(settings, workdir, verbose=0)
+    assert 0 <= scores["miou"] <= 1 and scores["images"] == 32
+    assert kdb.evaluate(workdir)["miou"] == pytest.approx(scores["miou"])
+    model = kdb.load(workdir)
+    image = shapes.example("test", 0, (150, 110))[0]
+    (expected,) = kdb.predict(model, [image])
+    assert expected.shape == (150, 110)
+    loaded = tf.saved_model.load(str(kdb.export(model, tmp_path / "export")))
+    mask = loaded.serve_uint8(image[None])["mask"][0]
+    assert np.mean(np.asarray(mask) != expected) < 1e-3
+    other = kdb.load(workdir, num_classes=7)
+    assert other.output_shape == (None, H, W, 7)
+
+
 def test_it_trains_from_the_weights_of_a_detector_or_classifier(run, tmp_path):
     _, workdir = run
     classifier = kdb.models.ResNet(
@@ -430,6 +529,12 @@ def test_an_export_answers_in_the_images_own_pixels(run, tmp_path):
         np.testing.assert_allclose(
             given["scores"][0, :count], expected["scores"], atol=1e-3
         )
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    alone = answers_without_this_package(path, image[None], folder)
+    np.testing.assert_allclose(
+        alone["boxes"][0, :3], expected["boxes"][:3], atol=0.05
+    )
     for name, (dtype, shape) in served.DETECTOR_OUTPUTS.items():
         values = answers[name]
         assert values.dtype == dtype and len(values.shape) == 1 + len(shape)

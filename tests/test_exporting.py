@@ -1,9 +1,6 @@
 """SavedModels: equal to the model, self-contained, robust to bad files."""
 
 import io
-import subprocess
-import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -15,7 +12,7 @@ from keras_dropblock.cli import export as command
 from keras_dropblock.layers import dropping_as_trained
 from keras_dropblock.training import plan
 from keras_dropblock.training.recipe import Recipe
-from saved_graphs import random_operations
+from saved_graphs import answers_without_this_package, random_operations
 from small_runs import MEAN, STD, card, write_untrained
 
 pytestmark = pytest.mark.tensorflow_only
@@ -314,28 +311,7 @@ def test_no_random_operation_is_left(loaded):
 def test_a_process_without_this_package_can_serve_it(
     model, exported, photos, tmp_path
 ):
-    np.save(tmp_path / "photos.npy", photos)
-    program = """
-        import sys
-        sys.modules["keras_dropblock"] = None  # importing it is an error
-        sys.modules["keras"] = None
-        import numpy as np, tensorflow as tf
-        model = tf.saved_model.load(sys.argv[1])
-        out = model.serve_uint8(np.load(sys.argv[2] + "/photos.npy"))
-        np.save(sys.argv[2] + "/out.npy", out)
-    """
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            textwrap.dedent(program),
-            str(exported),
-            str(tmp_path),
-        ],
-        check=True,
-        cwd=tmp_path,
-    )
-    out = np.load(tmp_path / "out.npy")
+    out = answers_without_this_package(exported, photos, tmp_path)["out"]
     assert np.allclose(out, probabilities(model, photos), atol=1e-5)
 
 

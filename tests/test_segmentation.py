@@ -20,6 +20,7 @@ from keras_dropblock.errors import (
     RecipeError,
     WeightsError,
 )
+from saved_graphs import answers_without_this_package
 
 tf = pytest.importorskip("tensorflow")
 
@@ -434,6 +435,10 @@ def test_an_export_answers_in_the_images_own_pixels(run, tmp_path):
     assert 0.01 < expected.mean() < 0.99
     mask = loaded.serve_uint8(image[None])["mask"].numpy()[0]
     assert mask.shape == (45, 50) and (mask == expected).mean() > 0.999
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    answers = answers_without_this_package(path, image[None], folder)
+    np.testing.assert_array_equal(answers["mask"][0], mask)
     signature = loaded.signatures["serve_bytes"]
     answers = signature(tf.stack([tf.io.encode_png(image), b"no image"]))
     png, nothing = answers["mask_bytes"].numpy()

@@ -1,5 +1,6 @@
 """Tasks that a recipe can train, and the networks of these tasks."""
 
+from keras_dropblock.tasks.backbones import freeze_norms
 from keras_dropblock.tasks.classification import Classification
 from keras_dropblock.tasks.detection import Detection
 from keras_dropblock.tasks.fcn import FCN
@@ -24,5 +25,6 @@ __all__ = [
     "Segmentation",
     "Task",
     "find",
+    "freeze_norms",
     "serving_inputs",
 ]

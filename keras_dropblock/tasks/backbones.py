@@ -39,7 +39,14 @@ def check_notation(notation, builder):
 
 
 def freeze_norms(model):
-    """Stop the training of batch normalization in the backbone of a model."""
+    """Stop the training of batch normalization in the backbone of a model.
+
+    It keeps its statistics, gamma and beta, as usual with pretrained weights
+    and small batches. Compile the model after this.
+
+    Args:
+        model: a network of a task, as of `kdb.tasks.RetinaNet`.
+    """
     for layer in transfer.shared_layers(model).values():
         for part in layer._flatten_layers():
             if isinstance(part, keras.layers.BatchNormalization):

@@ -78,7 +78,19 @@ class LoadedAsSaved(Carded):
 @keras.saving.register_keras_serializable("keras_dropblock")
 @with_plain_methods
 class DeepLabSegmenter(LoadedAsSaved, keras_hub.models.DeepLabV3ImageSegmenter):
-    """KerasHub's segmenter, which keeps its card when it is saved."""
+    """KerasHub's segmenter for integer masks, which keeps its card.
+
+    KerasHub's default loss and metric are for one-hot masks. Here the default
+    loss is that of integer masks, without pixels of class 255, and there are
+    no metrics by default.
+    """
+
+    def compile(self, optimizer="auto", loss="auto", *, metrics=None, **kwargs):
+        if loss == "auto":
+            loss = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, ignore_class=255
+            )
+        super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
 
 def DeepLab(
@@ -98,9 +110,8 @@ def DeepLab(
 
     Returns:
         A `keras_hub.models.DeepLabV3ImageSegmenter` from normalized images to
-        logits (batch, height, width, num_classes). Compile it with
-        `SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)`
-        for integer masks: KerasHub's default loss is for one-hot masks.
+        logits (batch, height, width, num_classes). `compile(optimizer)` sets
+        the loss for integer masks, in which 255 is not labeled.
 
     Raises:
         ValueError: for a backbone without these levels or of another size.

@@ -149,21 +149,16 @@ class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
         metrics=None,
         **kwargs,
     ):
-        if box_loss == "auto" and classification_loss == "auto":
-            # Keras's focal loss is the mean over classes. It must be the sum.
-            # The Huber loss is the mean over coordinates in both codes.
-            kwargs.setdefault(
-                "loss_weights",
-                {
-                    "bbox_regression": _BOX_WEIGHT,
-                    # KerasHub's constructor calls this before it has set
-                    # `num_classes`.
-                    "cls_logits": float(self.output["cls_logits"].shape[-1]),
-                },
-            )
+        weights = {"bbox_regression": 1.0, "cls_logits": 1.0}
         if box_loss == "auto":
+            # The Huber loss is the mean over coordinates in both codes.
+            weights["bbox_regression"] = _BOX_WEIGHT
             box_loss = keras.losses.Huber(delta=0.1, reduction="sum")
         if classification_loss == "auto":
+            # Keras's focal loss is the mean over classes. It must be the sum.
+            # KerasHub's constructor calls this before it sets `num_classes`.
+            classes = self.output["cls_logits"].shape[-1]
+            weights["cls_logits"] = float(classes)
             classification_loss = keras.losses.BinaryFocalCrossentropy(
                 apply_class_balancing=True,
                 alpha=0.25,
@@ -171,6 +166,7 @@ class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
                 from_logits=True,
                 reduction="sum",
             )
+        kwargs.setdefault("loss_weights", weights)
         super().compile(
             optimizer, box_loss, classification_loss, metrics, **kwargs
         )
