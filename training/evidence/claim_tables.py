@@ -28,7 +28,12 @@ several values are first compared on the validation images, with a separate
 seed, and the best one is used. The tables show mean ± standard deviation over
 n seeds. A difference is the mean over pairs of runs with equal seeds, ± its
 standard error. An answer is "Yes" or "No" if the difference is larger than two
-standard errors, which is a weak test for n = 3."""
+standard errors, which is a weak test for n = 3.
+
+Runs of detection need KerasHub. `make evidence` leaves them out; the
+environment of `make test-vision` trains them:
+`.venv_vision/bin/python training/evidence/evidence.py --train
+--claims=overfit,detection,segmentation --jobs=2`."""
 
 
 def table(evidence, name):
@@ -206,7 +211,7 @@ def _machines(evidence):
             date = session["started"][:10]
             found.setdefault(f"{session['commit']}; {text}", []).append(date)
     return " ".join(
-        f"Commit {text}, {min(dates)} to {max(dates)}."
+        f"Commit {text}, {' to '.join(sorted({min(dates), max(dates)}))}."
         for text, dates in found.items()
     )
 
