@@ -1,12 +1,20 @@
 """The page about runs in Chromium: `make test-browser`."""
 
+import pathlib
+import shutil
+
 import pytest
 
 import browser
 from keras_dropblock.report import page
-from test_report import runs  # noqa: F401  (a fixture)
+from test_report import (
+    runs,  # noqa: F401  (a fixture)
+    write_run,
+)
 
 pytestmark = pytest.mark.browser
+# Pictures of the analysis, 1,200 pixels wide and more.
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +29,14 @@ def url(runs, tmp_path_factory):  # noqa: F811
     wide = "a very long name of a class".replace(" ", "_") * 8
     table = ",".join(f"{wide}{i}" for i in range(9))
     (runs[0] / "analysis" / "wide.csv").write_text(f"{table}\n{table}\n")
-    return page.write(runs, folder / "report.html").as_uri()
+    shutil.copy(DOCS / "analysis_maps.png", runs[0] / "analysis")
+    search = folder / "search"
+    for i, block_size in enumerate((5, 7)):
+        change = f"block_size={block_size}"
+        write_run(search / f"trial_{i}", (0.2, 0.3, 0.4), change)
+    (search / "trials.csv").write_text(f"trial,{wide}\n0,0.4\n1,0.4\n")
+    shutil.copy(DOCS / "analysis_robustness.png", search / "history.png")
+    return page.write([*runs, search], folder / "report.html").as_uri()
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -36,9 +51,14 @@ def test_the_page_fits_loads_and_is_without_errors(chromium, url, width, dark):
     assert browser.errors(chromium) == []
     assert browser.unloaded_pictures(chromium) == []
     assert browser.overflow(chromium) == []
-    pictures = chromium.execute_script("return document.images.length")
-    # four curves, one confusion matrix, one map of each run
-    assert pictures == 4 + 1 + 4
+    sizes = chromium.execute_script(
+        "return [...document.images].map(x => [x.naturalWidth, x.width])"
+    )
+    # four curves, one confusion matrix, one map of each run, and the two
+    # pictures that are wider than the screen
+    assert len(sizes) == 4 + 1 + 4 + 2
+    wide = [shown for natural, shown in sizes if natural > 1280]
+    assert len(wide) >= 1 and all(shown <= width for shown in wide)
 
 
 def test_text_contrasts_with_the_page_in_light_and_dark(chromium, url):
