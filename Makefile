@@ -75,7 +75,7 @@ help:
 	@echo "make test-oldest    run core tests with the oldest supported versions"
 	@echo "make test-serving   test the HTTP server under load, on this machine only"
 	@echo "make demo           build the demo for the browser in build/demo"
-	@echo "make test-browser   test the report and the demo in headless Chromium"
+	@echo "make test-browser   test the report, demo and documentation in Chromium"
 	@echo "make test-vision    test detection and DeepLab with KerasHub"
 	@echo "make test-fuzz      test with thousands of bad inputs: 4 minutes"
 	@echo "make serve          serve saved_models/quickstart over HTTP"
@@ -173,7 +173,8 @@ demo: $(VENV)/.dev
 	$(BIN)/python tools/demo.py build/demo
 
 # Executes the notebooks that have changed since the last build. The one about
-# detection needs the environment of `make test-vision`.
+# detection needs the environment of `make test-vision`. The demo is linked if
+# `make demo` has built it.
 docs: export VISION_PYTHON = $(abspath $(VISION_VENV))/bin/python
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs

@@ -141,6 +141,13 @@ def blocks_not_run():
             yield f"| {block.page} | {block.line} | {block.reason} |\n"
 
 
+def demo_link():
+    """A link to the demo, if `make demo` has built it."""
+    if (ROOT / "build" / "demo" / "index.html").exists():
+        yield '<a href="demo/index.html">Open the demo here</a>, if this site '
+        yield "is served over HTTP.\n"
+
+
 PARTS = {
     part.__name__: part
     for part in (
@@ -150,6 +157,7 @@ PARTS = {
         exit_codes,
         fractions_of_dropped_units,
         blocks_not_run,
+        demo_link,
     )
 }
 
