@@ -24,6 +24,7 @@ from keras_dropblock.errors import DataError
 FEATURES = ("image", "objects")
 # Of Penn-Fudan: n on the n-th object, 0 elsewhere.
 MASK = "segmentation_mask"
+_FORMAT = "REL_YXYX"  # TFDS's default
 _SLIP = (
     "The objects of some test images are not public, such as those of COCO "
     "and of VOC 2012. Did you mean test_split = 'validation'?"
@@ -43,8 +44,9 @@ def load(name, data_dir, names, options):
         `AnnotatedDataset` with boxes.
 
     Raises:
-        DataError: if a split has no objects. TFDS does not have those of the
-            test images of COCO and of VOC 2012.
+        DataError: if the boxes do not have TFDS's usual format, or if a split
+            has no objects. TFDS does not have those of the test images of
+            COCO and of VOC 2012.
     """
     builder = tfds.open_builder(name, data_dir, names, FEATURES)
     if options.frame is None:
@@ -52,6 +54,7 @@ def load(name, data_dir, names, options):
             "`image_size` must be given for images with boxes: the size that "
             "they are scaled into, such as 640. Received: image_size=None."
         )
+    _check_format(name, builder.info.features["objects"]["bbox"])
     arrays, notes = dict.fromkeys(names), []
     # The training images come last: they take minutes, and an error is more
     # likely in the others.
@@ -62,6 +65,18 @@ def load(name, data_dir, names, options):
         notes = [*(f"{part}: {note}" for note in found), *notes]
     label = builder.info.features["objects"]["label"]
     return AnnotatedDataset(arrays, tuple(label.names), notes)
+
+
+def _check_format(name, feature):
+    """Raise DataError for boxes in another format than TFDS's usual one."""
+    given = getattr(feature, "bbox_format", None)
+    if given is not None and given.name != _FORMAT:
+        raise DataError(
+            f"`dataset` must have boxes of the format {_FORMAT}: y and x of "
+            "the corners, as fractions of the sides of the image. Received: "
+            f"{given.name} in {name}. Did you build the set yourself? Use "
+            "tfds.features.BBox there."
+        )
 
 
 def _rows(builder, name, part, options):
