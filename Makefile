@@ -115,6 +115,7 @@ test-oldest: $(OLDEST_VENV)/.oldest
 	  --dist worksteal -m "not slow and not soak" -k "$(BACKEND_NAMES)" \
 	  $(OLDEST_TESTS)
 
+test-serving: export VISION_PYTHON = $(abspath $(VISION_VENV))/bin/python
 test-serving: $(SERVE_VENV)/.serve
 	$(SERVE_VENV)/bin/python -m pytest tests/test_serving.py \
 	  tests/test_serving_images.py \

@@ -1,12 +1,15 @@
 """The server answers with boxes and masks. See test_serving.py.
 
-The detector is written by hand: KServe and KerasHub need different versions of
-protobuf. test_detection.py checks that an exported RetinaNet has the same
-outputs.
+Most requests go to a detector that is written by hand, because KServe and
+KerasHub need different versions of protobuf. A RetinaNet is exported by a
+process in the environment of KerasHub.
 """
 
 import base64
 import dataclasses
+import os
+import pathlib
+import subprocess
 
 import keras
 import numpy as np
@@ -210,6 +213,71 @@ def test_boxes_are_in_the_pixels_of_the_image(tmp_path, image):
             if "status" in found:
                 assert [*found["status"]] == ["ok", "ok", "empty"]
                 assert found["num_detections"][2] == 0
+    finally:
+        code, output = server.stop()
+    assert code == 0 and "Traceback" not in output
+
+
+_EXPORT = """
+import sys
+
+import keras
+import numpy as np
+
+import keras_dropblock as kdb
+from keras_dropblock.data import shapes
+from keras_dropblock.training import plan
+
+keras.utils.set_random_seed(0)
+recipe = kdb.Recipe().override(
+    ["task=detection", "dataset=shapes", "image_size=[64, 96]", "max_level=5"]
+    + ["model=ResNet-18-0.125", "head_convs=1"]
+)
+card = plan.resolve(recipe).card
+model = card.build()
+model.card = card
+layer = model.classification_head.prediction_layer
+layer.kernel.assign(40 * layer.kernel)  # some clear scores
+layer.bias.assign(keras.ops.zeros(layer.bias.shape))
+kdb.export(model, sys.argv[1] + "/tiny")
+image = shapes.example("test", 0, (150, 110))[0]
+np.savez(sys.argv[1] + "/a.npz", image=image, **kdb.predict(model, [image])[0])
+"""
+VISION_PYTHON = os.environ.get("VISION_PYTHON", "")
+
+
+@pytest.mark.skipif(
+    not os.path.exists(VISION_PYTHON),
+    reason="KerasHub's environment is missing: run make test-vision first",
+)
+def test_an_exported_retinanet_is_served(tmp_path):
+    import tensorflow as tf
+
+    subprocess.run(
+        [VISION_PYTHON, "-c", _EXPORT, str(tmp_path)],
+        check=True,
+        cwd=pathlib.Path(__file__).parents[1],
+    )
+    with np.load(tmp_path / "a.npz") as file:
+        image, boxes, scores = file["image"], file["boxes"], file["scores"]
+    assert len(boxes) >= 3
+    server = Server(tmp_path / "tiny")
+    try:
+        for request in (
+            by_rows(image[None]),
+            by_binary_tensor(image[None]),
+            by_files([tf.io.encode_png(image).numpy()]),
+        ):
+            status, answer = server.post(*request)
+            assert status == 200, answer
+            found = columns(answer)
+            assert found["num_detections"][0] == len(boxes)
+            np.testing.assert_allclose(
+                np.array(found["boxes"])[0, :3], boxes[:3], atol=0.05
+            )
+            np.testing.assert_allclose(
+                np.array(found["scores"])[0, : len(boxes)], scores, atol=1e-3
+            )
     finally:
         code, output = server.stop()
     assert code == 0 and "Traceback" not in output
