@@ -9,7 +9,6 @@ import pytest
 import doc_blocks
 from keras_dropblock import Recipe
 from keras_dropblock.__main__ import COMMANDS
-from keras_dropblock.search import settings, space
 
 ROOT = doc_blocks.ROOT
 BLOCKS = {page: doc_blocks.blocks(page) for page in doc_blocks.pages()}
@@ -72,6 +71,9 @@ def test_every_command_of_this_package_is_in_a_block_of_commands():
 
 
 def test_recipes_and_searches_in_pages_are_valid(tmp_path):
+    pytest.importorskip("optuna")
+    from keras_dropblock.search import settings, space
+
     blocks = doc_blocks.all_blocks("toml")
     assert blocks
     for i, block in enumerate(blocks):
