@@ -281,9 +281,9 @@ def little_coco(tmp_path):
         "little_coco",
         {
             "area": "int64",
-            # COCO's own boxes are fractions. In pixels, their limits are not
-            # checked, so that some can reach beyond the image.
-            "bbox": None,  # TFDS does not check boxes past the edge then
+            # Without a format, TFDS does not check the limits of boxes, so
+            # some can reach beyond the image.
+            "bbox": None,
             "id": "int64",
             "is_crowd": "bool",
             "label": ["person", "dog"],

@@ -280,7 +280,7 @@ def test_norms_of_the_backbone_can_be_frozen():
     assert norms and not any(id(v) in frozen for v in norms)
     assert any("group4" in v.path for v in model.trainable_variables)
     assert len(frozen) < free
-    stem = {
+    before = {
         v.path: v.numpy()
         for v in model.non_trainable_variables
         if "moving" in v.path and "group4" in v.path
@@ -288,8 +288,8 @@ def test_norms_of_the_backbone_can_be_frozen():
     model.compile(keras.optimizers.SGD(0.01, clipnorm=1.0))
     model.fit(images(), TARGETS, epochs=1, verbose=0)
     after = {v.path: v.numpy() for v in model.non_trainable_variables}
-    assert stem
-    for path, value in stem.items():
+    assert before
+    for path, value in before.items():
         np.testing.assert_array_equal(after[path], value)
 
 

@@ -26,7 +26,9 @@ def results(driver, word):
     driver.get(f"{address}?q={word}")
 
     def is_done(driver):
-        return driver.find_elements("css selector", "p.search-summary")
+        # The summary is empty until all results are shown.
+        found = driver.find_elements("css selector", "p.search-summary")
+        return found and found[0].text.strip()
 
     WebDriverWait(driver, 30, 0.05).until(is_done)
     found = driver.find_elements("css selector", "#search-results li a")

@@ -170,9 +170,9 @@ def test_a_card_says_how_often_the_test_split_was_evaluated(run, checkout):
     # a data set with a validation split of its own, as CamVid
     card.metrics["test"]["each_epoch"] = False
     text = prose(card, recipe)
-    assert "Each epoch evaluated the validation split. There is" in text
+    assert "The validation split was evaluated after each epoch." in text
     part = recipe.replaced({"validation_split": 0.2}, "test")
-    assert "validation split, 0.2 of the training" in prose(card, part)
+    assert "split, 0.2 of the training images, was" in prose(card, part)
     assert "dtype `float32` as in training" in text
 
 

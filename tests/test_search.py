@@ -528,7 +528,11 @@ def test_two_commands_with_the_same_folder_share_one_search(npz, tmp_path):
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     workers = [subprocess.Popen(command, env=environment) for _ in range(2)]
-    assert [worker.wait(240) for worker in workers] == [0, 0]
+    try:
+        assert [worker.wait(240) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
     with open(where / "trials.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     points = {(row["keep_prob"], row["block_size"]) for row in rows}

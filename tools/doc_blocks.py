@@ -2,9 +2,12 @@
 
 `tests/test_readme.py` runs the Python code, page by page, and reads the TOML.
 `tests/test_doc_commands.py` runs the commands of the pages in `COMMAND_PAGES`.
-A block that they cannot run has a line above it that says why, for readers too:
+If the tests cannot run a block of these pages, a line above it says why, for
+readers too:
 
     *Not run by the tests: needs several hosts.*
+
+In other pages, a block of commands needs no such line.
 """
 
 import pathlib

@@ -174,9 +174,9 @@ def _how_scored(card, recipe):
     metrics = card.metrics
     part = recipe.validation_split
     watched = (
-        "The test split was evaluated once, at the end. Each epoch evaluated "
-        "the validation split"
-        + ("." if part is None else f", {part} of the training images.")
+        "The test split was evaluated once, at the end. The validation split"
+        + ("" if part is None else f", {part} of the training images,")
+        + " was evaluated after each epoch."
     )
     if metrics["test"]["each_epoch"]:
         watched = (

@@ -70,7 +70,12 @@ def load(root, options):
         examples, found = _examples(path, listed[part], options.skip_broken)
         notes += [f"{name}: {note}" for note in found]
         arrays[split] = _rows(examples, options)
-        check_objects(arrays[split][1], "dataset", path, _SLIP)
+        key, slip = (
+            ("train_split", "Does `train_split` leave out all objects?")
+            if split == "train"
+            else ("dataset", _SLIP)
+        )
+        check_objects(arrays[split][1], key, path, slip)
     return AnnotatedDataset(arrays, names, notes)
 
 

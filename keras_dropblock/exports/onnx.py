@@ -17,8 +17,8 @@ def export_onnx(model, out, *, card=None, recipe=None):
     segmentation, it gives the raw outputs of the network: `logits` of pixels,
     or `bbox_regression` and `cls_logits` of anchors. The file is run
     with ONNX Runtime first; if its probabilities differ from the model's by
-    more than 1e-5, or its raw outputs by more than 1e-5 of the largest one,
-    it is not kept.
+    more than 1e-5, or its raw outputs by more than 1e-5 times the largest
+    absolute value or 1, it is not kept.
 
     Args:
         model, card, recipe: see `export_saved_model`.

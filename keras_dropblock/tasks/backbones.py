@@ -45,7 +45,7 @@ def freeze_norms(model):
     and small batches. Compile the model after this.
 
     Args:
-        model: a network of a task, as of `kdb.tasks.RetinaNet`.
+        model: a network of a task, such as that of `kdb.tasks.RetinaNet`.
     """
     for layer in transfer.shared_layers(model).values():
         for part in layer._flatten_layers():

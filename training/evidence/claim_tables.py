@@ -28,12 +28,14 @@ several values are first compared on the validation images, with a separate
 seed, and the best one is used. The tables show mean ± standard deviation over
 n seeds. A difference is the mean over pairs of runs with equal seeds, ± its
 standard error. An answer is "Yes" or "No" if the difference is larger than two
-standard errors, which is a weak test for n = 3.
+standard errors, which is a weak test for n = 3. Minutes are training steps at
+the median speed. Several runs and other work shared the two CPU cores, so the
+minutes of two runs cannot be compared.
 
-Runs of detection need KerasHub. `make evidence` leaves them out; the
-environment of `make test-vision` trains them:
+Runs of detection need KerasHub, so `make evidence` leaves them out. This
+command trains them in the environment of `make test-vision`:
 `.venv_vision/bin/python training/evidence/evidence.py --train
---claims=overfit,detection,segmentation --jobs=2`."""
+--claims=overfit,detection --jobs=2`."""
 
 
 def table(evidence, name):
@@ -248,11 +250,13 @@ def draw(evidence, claim, path):
         for x in sum(runs.values(), [])
     ):
         split = "validation"
-    curves = (
-        (f"{split} {main.curve_title}", f"{split}_{main.name}")
-        + (main.curve_value, "log" if main.complement else "linear"),
-        ("training loss", "loss", float, "log"),
+    scores = (
+        f"{split} {main.curve_title}",
+        f"{split}_{main.name}",
+        main.curve_value,
+        "log" if main.complement else "linear",
     )
+    curves = (scores, ("training loss", "loss", float, "log"))
     # Runs without a validation split are scored only at the end.
     every = [run.history[0] for found in runs.values() for run in found]
     curves = [c for c in curves if all(c[1] in row for row in every)]
