@@ -60,6 +60,8 @@ tfds_data = pathlib.Path(
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "docs_notebooks")
 nb_execution_excludepatterns = []
+# The language of a notebook is known only after its execution.
+suppress_warnings = ["myst-nb.lexer"]
 if not (tfds_data / "cifar10").is_dir():
     print(f"No CIFAR-10 in {tfds_data}: what_dropblock_sees is not executed.")
     nb_execution_excludepatterns.append("**/what_dropblock_sees.md")
