@@ -89,16 +89,13 @@ def measure(seconds, side, count, dtypes):
         for model in models.values():
             model.compile(optimizer=keras.optimizers.SGD(1e-6))
         for mode, act in (("training", train), ("inference", predict)):
-            functions, skipped = {}, {}
-            for name, model in models.items():
-                try:
-                    act(model)
-                except Exception as error:
-                    if name != KERAS_HUB:
-                        raise
-                    skipped[name] = measurement.reason(error)
-                else:
-                    functions[name] = lambda model=model, act=act: act(model)
+            functions, skipped = measurement.runnable(
+                {
+                    name: lambda model=model, act=act: act(model)
+                    for name, model in models.items()
+                },
+                KERAS_HUB,
+            )
             times = measurement.interleave(functions, seconds)
             rows.append(
                 {

@@ -164,17 +164,11 @@ def measure(mode, dtype, shape, seconds):
     )
     keras.config.set_dtype_policy(dtype)
     candidates, skipped = layers()
-    functions = {}
-    for name, layer in candidates.items():
-        function = step(mode, layer, x, upstream)
-        try:
-            function()
-        except Exception as error:
-            if name != "KerasCV":
-                raise
-            skipped[name] = measurement.reason(error)
-        else:
-            functions[name] = function
+    steps = {
+        name: step(mode, layer, x, upstream)
+        for name, layer in candidates.items()
+    }
+    functions, failed = measurement.runnable(steps, "KerasCV")
     times = measurement.interleave(functions, seconds)
     return {
         "mode": mode,
@@ -183,7 +177,7 @@ def measure(mode, dtype, shape, seconds):
         "shape": shape,
         "rounds": len(times["ours"]),
         "ms": measurement.medians(times),
-        "skipped": skipped,
+        "skipped": skipped | failed,
     }
 
 

@@ -91,7 +91,31 @@ def interleave(functions, seconds, most_rounds=50):
     return times
 
 
-def reason(error):
+def runnable(functions, peer):
+    """Leave out a function that fails, if it is that of a peer.
+
+    Args:
+        functions: dict from name to a function without arguments.
+        peer: name of the only function that may fail.
+
+    Returns:
+        The functions without that of a failing peer, and a dict from its name
+        to the reason, or an empty one.
+    """
+    found, skipped = {}, {}
+    for name, function in functions.items():
+        try:
+            function()
+        except Exception as error:
+            if name != peer:
+                raise
+            skipped[name] = _reason(error)
+        else:
+            found[name] = function
+    return found, skipped
+
+
+def _reason(error):
     """The cause of an error in one line, without the text that Keras adds."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     text = re.sub(r"Exception encountered when calling .*\s+", "", text)

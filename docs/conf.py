@@ -60,8 +60,6 @@ tfds_data = pathlib.Path(
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "docs_notebooks")
 nb_execution_excludepatterns = []
-# The language of a notebook is known only after its execution.
-suppress_warnings = ["myst-nb.lexer"]
 if not (tfds_data / "cifar10").is_dir():
     print(f"No CIFAR-10 in {tfds_data}: what_dropblock_sees is not executed.")
     nb_execution_excludepatterns.append("**/what_dropblock_sees.md")
@@ -93,6 +91,9 @@ else:
 nb_execution_timeout = 600  # seconds for a cell, also on a busy machine
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
+if nb_execution_excludepatterns:
+    # The language of a notebook is known only after its execution.
+    suppress_warnings = ["myst-nb.lexer"]
 nb_output_stderr = "remove"
 
 default_role = "code"  # docstrings write code in single backticks

@@ -3,9 +3,10 @@
 import csv
 
 import numpy as np
+import pytest
 
 from keras_dropblock import data, hub, models
-from keras_dropblock.training import evaluation
+from keras_dropblock.training import callbacks, evaluation, trainer
 from keras_dropblock.training.recipe import Recipe
 
 
@@ -116,3 +117,22 @@ def assert_same(workdir, other):
     for row in (*histories[0], *histories[1]):
         del row["images_per_second"]
     assert histories[0] == histories[1]
+
+
+def assert_resumes(recipe, folder):
+    """Check that a run that stops after an epoch resumes to the same bits."""
+    whole, stopped = folder / "whole", folder / "stopped"
+    trainer.fit(recipe, whole, verbose=0)
+    original = callbacks.DrawEpoch.on_epoch_end
+
+    def stop_after_it(self, epoch, logs=None):
+        original(self, epoch, logs)
+        if epoch == recipe.epochs - 2:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.DrawEpoch, "on_epoch_end", stop_after_it)
+        with pytest.raises(Stop):
+            trainer.fit(recipe, stopped, verbose=0)
+    trainer.fit(recipe, stopped, verbose=0)
+    assert_same(whole, stopped)

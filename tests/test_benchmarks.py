@@ -164,6 +164,17 @@ def test_functions_take_turns():
     assert list(map(len, times.values())) == [3, 3]
 
 
+def test_only_a_peer_may_fail():
+    def fail():
+        raise TypeError("x")
+
+    functions = {"ours": list, "peer": fail}
+    runnable, skipped = measurement.runnable(functions, "peer")
+    assert runnable == {"ours": list} and skipped == {"peer": "TypeError: x"}
+    with pytest.raises(TypeError):
+        measurement.runnable(functions, "ours")
+
+
 def test_the_chart_is_next_to_the_results(tmp_path):
     path = tables.efficiency.chart(tmp_path / "one.json")
     tables.efficiency.draw(sample_rows()["efficiency"], path)

@@ -421,23 +421,9 @@ def test_predictions_are_in_the_images_own_pixels(run):
 
 def test_a_stopped_run_resumes_to_the_same_bits(tmp_path, deterministic):
     import small_runs
-    from keras_dropblock.training import callbacks
 
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     settings = recipe("epochs=2", "head_convs=0", "validation_split=0.7")
-    kdb.fit(settings, whole, verbose=0)
-    original = callbacks.DrawEpoch.on_epoch_end
-
-    def after_first(self, epoch, logs=None):
-        original(self, epoch, logs)
-        raise small_runs.Stop
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.DrawEpoch, "on_epoch_end", after_first)
-        with pytest.raises(small_runs.Stop):
-            kdb.fit(settings, stopped, verbose=0)
-    kdb.fit(settings, stopped, verbose=0)
-    small_runs.assert_same(whole, stopped)
+    small_runs.assert_resumes(settings, tmp_path)
 
 
 def test_deeplab_is_trained_evaluated_and_exported_by_recipe(tmp_path):

@@ -479,33 +479,11 @@ def test_the_raw_heads_are_exported_to_onnx(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_resumes_to_the_same_bits(
-    run, root, tmp_path, deterministic
-):
+def test_a_stopped_run_resumes_to_the_same_bits(root, tmp_path, deterministic):
     import small_runs
 
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     settings = recipe(root, "augmentation=scale_flip")
-    kdb.fit(settings, whole, verbose=0)
-
-    def stop(*_):
-        raise small_runs.Stop
-
-    with pytest.MonkeyPatch.context() as patch:
-        from keras_dropblock.training import callbacks
-
-        original = callbacks.DrawEpoch.on_epoch_end
-
-        def after_first(self, epoch, logs=None):
-            original(self, epoch, logs)
-            if epoch == 1:
-                stop()
-
-        patch.setattr(callbacks.DrawEpoch, "on_epoch_end", after_first)
-        with pytest.raises(small_runs.Stop):
-            kdb.fit(settings, stopped, verbose=0)
-    kdb.fit(settings, stopped, verbose=0)
-    small_runs.assert_same(whole, stopped)
+    small_runs.assert_resumes(settings, tmp_path)
 
 
 def test_a_step_of_training_on_this_backend(root):

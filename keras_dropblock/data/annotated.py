@@ -233,15 +233,17 @@ def cleaned(boxes, size):
     return clipped, kept, int((changed & kept).sum())
 
 
-def check_objects(labels, key, part, slip):
+def check_objects(labels, key, part, slip=None):
     """Raise DataError if a split has no object, which leaves AP undefined.
 
     Args:
         labels: `BoxRows` of the split.
         key: the key of the recipe, for the error message.
         part: name of the split in its source.
-        slip: sentence about the likely reason.
+        slip: sentence about the likely reason. None: that the key leaves out
+            all objects.
     """
+    slip = slip or f"Does `{key}` leave out all objects?"
     if not (labels.labels != NO_BOX).any():
         raise DataError(
             f"`{key}` must give each split at least one object that is not a "

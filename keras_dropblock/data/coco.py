@@ -70,12 +70,11 @@ def load(root, options):
         examples, found = _examples(path, listed[part], options.skip_broken)
         notes += [f"{name}: {note}" for note in found]
         arrays[split] = _rows(examples, options)
-        key, slip = (
-            ("train_split", "Does `train_split` leave out all objects?")
-            if split == "train"
-            else ("dataset", _SLIP)
-        )
-        check_objects(arrays[split][1], key, path, slip)
+        _, labels = arrays[split]
+        if split == "train":
+            check_objects(labels, "train_split", path)
+        else:
+            check_objects(labels, "dataset", path, _SLIP)
     return AnnotatedDataset(arrays, names, notes)
 
 
@@ -128,15 +127,15 @@ def _listed(path, folder):
 def _examples(path, listed, skip_broken):
     """([(image file, `Objects`), ...], notes) of the listed images in use."""
     files = [file for file, *_ in listed]
-    absent = [file for file in files if not file.is_file()]
+    present = {file for file in files if file.is_file()}
+    absent = [file for file in files if file not in present]
     if absent and not skip_broken:
         raise DataError(
             f"{path} lists {len(absent)} of {len(listed)} images that are "
             f"absent. The first is {absent[0]}. Set skip_broken = true to "
             "leave them out."
         )
-    present = [file for file in files if file.is_file()]
-    broken = _broken(present) if skip_broken else []
+    broken = _broken(sorted(present)) if skip_broken else []
     left_out = {*absent, *broken}
     used = [example for example in listed if example[0] not in left_out]
     if not used:

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dropblock.data.geometry import IGNORED
 from keras_dropblock.layers import DropBlock2D
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.models import Network, features, image_shape
@@ -130,6 +131,13 @@ def pyramid(backbone, levels):
     return {
         level: output[f"stride{stride}"] for level, stride in strides.items()
     }
+
+
+def mask_loss():
+    """Cross-entropy of logits and masks, without pixels of no class."""
+    return keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=IGNORED
+    )
 
 
 def check_size(backbone):

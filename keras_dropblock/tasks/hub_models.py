@@ -9,7 +9,7 @@ import keras_hub
 
 from keras_dropblock.models import features, image_shape
 from keras_dropblock.models.network import Carded
-from keras_dropblock.tasks.fcn import check_size
+from keras_dropblock.tasks.fcn import check_size, mask_loss
 
 _LEVELS = (2, 3, 4, 5)  # of the feature maps of ResNets
 
@@ -87,9 +87,7 @@ class DeepLabSegmenter(LoadedAsSaved, keras_hub.models.DeepLabV3ImageSegmenter):
 
     def compile(self, optimizer="auto", loss="auto", *, metrics=None, **kwargs):
         if loss == "auto":
-            loss = keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, ignore_class=255
-            )
+            loss = mask_loss()
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
 

@@ -21,7 +21,7 @@ from keras_dropblock.data import framing
 from keras_dropblock.data import images as image_reading
 from keras_dropblock.errors import DataError
 from keras_dropblock.tasks import backbones
-from keras_dropblock.tasks.fcn import FCN
+from keras_dropblock.tasks.fcn import FCN, mask_loss
 from keras_dropblock.tasks.metric import Metric
 from keras_dropblock.tasks.task import outputs_of, serving_inputs
 from keras_dropblock.tasks.transfer import FineTuned
@@ -149,9 +149,7 @@ class Segmentation(FineTuned):
         return np.asarray
 
     def loss(self):
-        return keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, ignore_class=IGNORED
-        )
+        return mask_loss()
 
     def compile(self, model, optimizer, **options):
         metric = keras.metrics.MeanIoU(
