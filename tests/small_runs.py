@@ -2,11 +2,12 @@
 
 import csv
 
+import keras
 import numpy as np
 import pytest
 
 from keras_dropblock import data, hub, models
-from keras_dropblock.training import callbacks, evaluation, trainer
+from keras_dropblock.training import evaluation, trainer
 from keras_dropblock.training.recipe import Recipe
 
 
@@ -120,19 +121,48 @@ def assert_same(workdir, other):
 
 
 def assert_resumes(recipe, folder):
-    """Check that a run that stops after an epoch resumes to the same bits."""
+    """Check that a run that stops twice resumes to the same bits.
+
+    It stops after its first epoch, and then inside its last one.
+    """
     whole, stopped = folder / "whole", folder / "stopped"
     trainer.fit(recipe, whole, verbose=0)
-    original = callbacks.DrawEpoch.on_epoch_end
-
-    def stop_after_it(self, epoch, logs=None):
-        original(self, epoch, logs)
-        if epoch == recipe.epochs - 2:
-            raise Stop
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.DrawEpoch, "on_epoch_end", stop_after_it)
+    for stop in (StopAfter(epoch=0), StopInside(epoch=recipe.epochs - 1)):
         with pytest.raises(Stop):
-            trainer.fit(recipe, stopped, verbose=0)
+            trainer.fit(
+                recipe,
+                stopped,
+                verbose=0,
+                checkpoint_minutes=0,
+                callbacks=[stop],
+            )
     trainer.fit(recipe, stopped, verbose=0)
     assert_same(whole, stopped)
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Raises `Stop` after an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise Stop
+
+
+class StopInside(keras.callbacks.Callback):
+    """Raises `Stop` after the first step of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+        self.now = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch == self.epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.now and batch == 1:
+            raise Stop

@@ -422,7 +422,9 @@ def test_predictions_are_in_the_images_own_pixels(run):
 def test_a_stopped_run_resumes_to_the_same_bits(tmp_path, deterministic):
     import small_runs
 
-    settings = recipe("epochs=2", "head_convs=0", "validation_split=0.7")
+    settings = recipe(
+        "epochs=2", "batch_size=16", "head_convs=0", "validation_split=0.7"
+    )
     small_runs.assert_resumes(settings, tmp_path)
 
 

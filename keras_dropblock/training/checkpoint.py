@@ -130,7 +130,10 @@ class Checkpoint(keras.callbacks.Callback):
         # Here and not in `restore`: `fit` resets the metrics at the start of
         # an epoch.
         if self._metrics:
-            variables = _metrics(self.model, len(self._metrics))
+            # On TensorFlow, they exist only after the first step.
+            if len(self.model.metrics_variables) < len(self._metrics):
+                self.model.test_on_batch(*self.batches[0])
+            variables = self.model.metrics_variables
             for variable, value in zip(variables, self._metrics, strict=True):
                 variable.assign(value)
             self._metrics = []
@@ -240,22 +243,6 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 def _state(model):
     """Every variable that training changes."""
     return [*model.variables, *model.optimizer.variables]
-
-
-def _metrics(model, count):
-    """The model's metric variables.
-
-    On TensorFlow they exist only after the first step, so they are created
-    here if needed.
-
-    Args:
-        model: a compiled model.
-        count: number of metric variables once they are created.
-    """
-    if len(model.metrics_variables) < count:
-        nothing = np.zeros((1, model.output_shape[-1]), "float32")
-        model.compute_metrics(None, nothing, nothing)
-    return model.metrics_variables
 
 
 def _arrays(kind, variables):
