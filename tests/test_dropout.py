@@ -110,7 +110,9 @@ def test_noise_shape_survives_a_keras_file(tmp_path):
     assert (y == y[:, :1]).all() and (y == 0).any()
 
 
-@pytest.mark.parametrize("option", ["dropout", "spatial_dropout"])
+@pytest.mark.parametrize(
+    "option", ["dropout", "spatial_dropout", "shortcut_dropout"]
+)
 def test_networks_take_rates_from_0_to_1(option):
     model = models.WRN(10, 1, input_shape=(8, 8, 3), **{option: 1.0})
     y = array(model(np.ones((2, 8, 8, 3), "float32"), training=True))

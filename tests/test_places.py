@@ -15,6 +15,7 @@ EVERY = {
     "block_size": 3,
     "dropout": 0.3,
     "spatial_dropout": 0.3,
+    "shortcut_dropout": 0.3,
     "survival_prob": 0.5,
 }
 OPTIONS = {
@@ -27,6 +28,7 @@ OPTIONS = {
     },
     "Dropout": {"dropout": 0.3},
     "SpatialDropout2D": {"spatial_dropout": 0.3},
+    "Dropout on the shortcut": {"shortcut_dropout": 0.3},
     "stochastic depth": {"survival_prob": 0.5},
     "every": EVERY,
 }
@@ -49,6 +51,7 @@ class Formula:
             and options.get("dropblock_skip", True),
             "dropout": options.get("dropout"),
             "spatial_dropout": options.get("spatial_dropout"),
+            "dropout_shortcut": options.get("shortcut_dropout"),
             "stochastic_depth": options.get("survival_prob", 1) < 1,
         }
         self.weights = {
@@ -107,6 +110,7 @@ def pre_activation(formula, x, kernels, stride, projection):
         y = formula.at(f"dropout{i - 1}", y)
         y = formula.at(f"spatial_dropout{i - 1}", y)
         y = formula.conv(y, f"conv{i}", 1)
+    skip = formula.at("dropout_shortcut", skip)
     skip = formula.at("dropblock_shortcut", skip)
     return formula.at("stochastic_depth", y) + skip
 
@@ -128,6 +132,7 @@ def post_activation(formula, x, kernels, stride, projection):
         if i < last:
             y = formula.at(f"dropout{i}", y)
             y = formula.at(f"spatial_dropout{i}", y)
+    skip = formula.at("dropout_shortcut", skip)
     skip = formula.at("dropblock_shortcut", skip)
     return relu(formula.at("stochastic_depth", y) + skip)
 

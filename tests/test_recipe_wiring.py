@@ -172,6 +172,15 @@ def drops_units_in_every_block(world):
         assert np.isin(mask.mean((1, 2)), (0, 1)).mean() < 0.03
 
 
+@case("shortcut_dropout")
+def drops_units_on_every_shortcut(world):
+    found = dropping(world.prepare(shortcut_dropout=0.3).model, layers.Dropout)
+    assert [layer.name for layer in found] == ["dropout_shortcut"] * 3
+    for layer in found:
+        mask = dropped(layer, (50, 4, 4, 20))
+        assert_share(mask, 0.3, mask.size)
+
+
 @case("spatial_dropout")
 def drops_channels_in_every_block(world):
     assert not dropping(world.prepare().model, layers.SpatialDropout2D)

@@ -321,6 +321,7 @@ def usual_name(recipe):
             ("dropblock", recipe.keep_prob < 1),
             ("dropout", recipe.dropout),
             ("spatial_dropout", recipe.spatial_dropout),
+            ("shortcut_dropout", recipe.shortcut_dropout),
             ("stochastic_depth", recipe.survival_prob < 1),
             ("cutout", recipe.cutout),
             ("mixup", flat.get("mixup")),

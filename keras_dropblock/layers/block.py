@@ -35,6 +35,7 @@ class ResidualBlock(keras.Layer):
         strides=1,
         dropout=0.0,
         spatial_dropout=0.0,
+        shortcut_dropout=0.0,
         survival_prob=1.0,
         keep_prob=1.0,
         block_size=7,
@@ -49,6 +50,7 @@ class ResidualBlock(keras.Layer):
         self.strides = strides
         self.dropout = check_rate("dropout", dropout)
         self.spatial_dropout = check_rate("spatial_dropout", spatial_dropout)
+        self.shortcut_dropout = check_rate("shortcut_dropout", shortcut_dropout)
         self.survival_prob = check_survival_prob(survival_prob)
         self.keep_prob = check_keep_prob(keep_prob)
         self.block_size = check_block_size(block_size)
@@ -96,6 +98,11 @@ class ResidualBlock(keras.Layer):
             for i in self._dropblock_places()
             if self.keep_prob < 1.0
         ]
+        self.dropout_shortcut = None
+        if self.shortcut_dropout:
+            self.dropout_shortcut = Dropout(
+                self.shortcut_dropout, name="dropout_shortcut", **own
+            )
         self.dropblock_shortcut = None
         if self.keep_prob < 1.0 and self.dropblock_skip:
             self.dropblock_shortcut = make_dropblock(self, "dropblock_shortcut")
@@ -131,6 +138,8 @@ class ResidualBlock(keras.Layer):
 
     def _branches(self, x, skip, training):
         """Apply the regularizers at the end of both branches."""
+        if self.dropout_shortcut is not None:
+            skip = self.dropout_shortcut(skip, training=training)
         if self.dropblock_shortcut is not None:
             skip = self.dropblock_shortcut(skip, training=training)
         if self.stochastic_depth is not None:
@@ -153,6 +162,7 @@ class ResidualBlock(keras.Layer):
             "strides": self.strides,
             "dropout": self.dropout,
             "spatial_dropout": self.spatial_dropout,
+            "shortcut_dropout": self.shortcut_dropout,
             "survival_prob": self.survival_prob,
             "keep_prob": self.keep_prob,
             "block_size": self.block_size,

@@ -31,6 +31,7 @@ class PreActivationBlock(ResidualBlock):
         strides: stride of the first conv.
         dropout: rate of Dropout between the convs, in [0, 1].
         spatial_dropout: rate of SpatialDropout2D in the same places.
+        shortcut_dropout: rate of Dropout on the shortcut, in [0, 1].
         survival_prob: survival probability of the branch under stochastic
             depth, in (0, 1].
         keep_prob: keep_prob of DropBlock, in [0, 1].

@@ -22,6 +22,7 @@ def PreActResNet(
     input_shape=None,
     dropout=0.0,
     spatial_dropout=0.0,
+    shortcut_dropout=0.0,
     survival_prob=1.0,
     keep_prob=1.0,
     block_size=7,
@@ -66,6 +67,7 @@ def PreActResNet(
             "kernel_sizes": (1, 3, 1) if bottleneck else (3, 3),
             "dropout": dropout,
             "spatial_dropout": spatial_dropout,
+            "shortcut_dropout": shortcut_dropout,
             "block_size": block_size,
             "dropblock_skip": dropblock_skip,
         }

@@ -25,6 +25,7 @@ def WRN(
     input_shape=None,
     dropout=0.0,
     spatial_dropout=0.0,
+    shortcut_dropout=0.0,
     survival_prob=1.0,
     keep_prob=1.0,
     block_size=7,
@@ -60,6 +61,9 @@ def WRN(
         dropout: rate of Dropout between the convs of a block, in [0, 1]. The
             paper uses 0.3 for CIFAR and 0.4 for SVHN.
         spatial_dropout: rate of SpatialDropout2D in the same places.
+        shortcut_dropout: rate of Dropout on the shortcuts, in [0, 1]. He et
+            al. 2016 used 0.5, which increased the error; the Wide ResNet paper
+            therefore has dropout only between the convs.
         survival_prob: survival probability of the last block under stochastic
             depth, in (0, 1]; it falls linearly with depth. 1.0 adds no
             stochastic depth layer.
@@ -110,6 +114,7 @@ def WRN(
             "kernel_sizes": kernel_sizes,
             "dropout": dropout,
             "spatial_dropout": spatial_dropout,
+            "shortcut_dropout": shortcut_dropout,
             "block_size": block_size,
             "dropblock_skip": dropblock_skip,
         },

@@ -47,6 +47,8 @@ class Recipe(RecipeKeys):
             options["dropblock_groups"] = list(self.dropblock_groups)
         if self.zero_init:  # only post-activation ResNets have this argument
             options["zero_init"] = True
+        if self.shortcut_dropout:  # only pre-activation networks have it
+            options["shortcut_dropout"] = self.shortcut_dropout
         return options
 
     @classmethod

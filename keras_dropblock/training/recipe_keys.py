@@ -66,6 +66,12 @@ class RecipeKeys:
         "in [0, 1]",
         keys.is_share,
     )
+    shortcut_dropout: float = key(
+        0.0,
+        "WRN and PreActResNet: dropout rate on the shortcuts",
+        "in [0, 1]",
+        keys.is_share,
+    )
     survival_prob: float = key(
         1.0,
         "probability that stochastic depth keeps the last block",
