@@ -52,8 +52,10 @@ def finish(tiny, name, accuracy, losses=(3.0, 1.0, 1.5, 1.25)):
     recipe = Recipe().replaced(BASE, "test")
     recipe.write(folder / "recipe.toml")
     card().write(folder)
-    rows = ["epoch,images_per_second,validation_loss"]
-    rows += [f"{i},100.0,{loss}" for i, loss in enumerate(losses)]
+    rows = ["epoch,images_per_second,validation_loss,regularization_loss"]
+    for i, loss in enumerate(losses):
+        decay = 0.5 - i / 8
+        rows.append(f"{i},100.0,{loss + decay},{decay}")
     (folder / "history.csv").write_text("\n".join(rows) + "\n")
     session = {"versions": {"keras": "3.15.1"}, "commit": "abc"}
     session |= {"started": "2026-11-29T17:45:33+00:00"}
@@ -80,6 +82,32 @@ def test_a_value_is_chosen_by_its_validation_score(tiny):
     assert tiny.job("drop", 2) == claims.Job(
         "drop/seed_2", {**BASE, "dropout": 0.3, "seed": 2}
     )
+
+
+def test_a_run_takes_the_values_that_its_base_has_chosen(tiny):
+    both = {"base": "drop", "width": 2, "try": {"keep_prob": [0.9, 0.8]}}
+    tiny.runs["both"] = both
+    try:
+        assert tiny.tries("both") == {} and tiny.job("both", 0) is None
+        assert tiny.waiting() == ["drop", "both"]
+        finish(tiny, "drop/try_0.1", 0.25)
+        finish(tiny, "drop/try_0.3", 0.5)
+        keys_ = {**BASE, "dropout": 0.3, "width": 2}
+        assert [job.keys for job in tiny.tries("both").values()] == [
+            {**keys_, "keep_prob": value, "seed": 1000} for value in (0.9, 0.8)
+        ]
+        finish(tiny, "both/try_0.9", 0.5)
+        finish(tiny, "both/try_0.8", 0.25)
+        keys_ |= {"keep_prob": 0.9, "seed": 1}
+        assert tiny.job("both", 1) == claims.Job("both/seed_1", keys_)
+        assert tiny.waiting() == []
+        assert tiny.differences("both") == {
+            "dropout": 0.3,
+            "width": 2,
+            "keep_prob": 0.9,
+        }
+    finally:
+        del tiny.runs["both"]
 
 
 def test_two_keys_make_a_heat_map(tiny):
@@ -116,7 +144,8 @@ def test_a_table_by_hand(tiny):
     # 50, 50, 62.5: mean 54.17, deviation 12.5 / sqrt(3) = 7.22.
     assert plain[:4] == ["| plain", "–", "3", "54.17 ± 7.22"]
     assert drop[:4] == ["| drop", "dropout = 0.1", "3", "62.50 ± 12.50"]
-    # After the drop at epoch 2, the best loss is 1.0. Before epoch 4 it is 1.5.
+    # After the drop at epoch 2, the loss without weight decay is 1.0. Before
+    # the drop at epoch 4 it is 1.5.
     assert plain[6] == "0.5000 ± 0.0000"
     # 0, 12.5, 12.5: mean 8.33, standard error 7.22 / sqrt(3) = 4.17.
     assert (plain[8], drop[8]) == ("–", "+8.33 ± 4.17")
@@ -143,7 +172,10 @@ def test_an_answer_needs_three_seeds_and_two_standard_errors(
         finish(tiny, f"drop/seed_{seed}", 0.5 + gain)
     runs = tiny.finished("drop"), tiny.finished("plain")
     column = claims.metrics()[0]
-    assert verdict in claims.answer("?", *runs, column)
+    question = {"text": "?", "better": "drop", "than": "plain"}
+    sentence = claims.answer(question, *runs, column)
+    assert verdict in sentence
+    assert ("drop minus plain is" in sentence) == (len(gains) == 3)
     n, mean, error = claims.difference(*runs, column)
     assert n == len(gains)
     assert mean == pytest.approx(100 * np.mean(gains))
@@ -194,7 +226,8 @@ def test_scores_of_a_claim_are_those_of_its_task(tmp_path):
         (folder / "measures.json").write_text(json.dumps(measures))
         # AP is not measured after every epoch.
         (folder / "history.csv").write_text(
-            "epoch,images_per_second,loss,test_ap\n0,9,2,nan\n1,9,1,0.5\n"
+            "epoch,images_per_second,loss,regularization_loss,test_ap\n"
+            "0,9,2,1,nan\n1,9,1,0.5,0.5\n"
         )
     heads, _, none, drop = (
         [cell.strip() for cell in line.split("|")[1:-1]]
@@ -210,11 +243,17 @@ def test_scores_of_a_claim_are_those_of_its_task(tmp_path):
     assert none[3:8] == ["50.00", "100.00", "25.00", "99.00", "–"]
     assert drop[7] == "+12.50"
     runs = [*detectors.finished("none").values()]
-    assert claim_tables._mean_curve(runs, "test_ap", float) == ([2], [0.5])
+
+    def ap(row):
+        return float(row["test_ap"])
+
+    assert claim_tables._mean_curve(runs, ap) == ([2], [0.5])
     claim_tables.draw(detectors, "detection", tmp_path / "c.png")
     assert imread(tmp_path / "c.png").shape[1] == 2 * 540
     # A run that is scored only at its end has no curve of scores.
-    (folder / "history.csv").write_text("epoch,images_per_second,loss\n0,9,2\n")
+    (folder / "history.csv").write_text(
+        "epoch,images_per_second,loss,regularization_loss\n0,9,2,1\n"
+    )
     claim_tables.draw(detectors, "detection", tmp_path / "c.png")
     assert imread(tmp_path / "c.png").shape[1] == 540
     assert "\nFew images.\n" in claim_tables.page(detectors)
@@ -228,9 +267,13 @@ def test_claims_about_detection_are_left_out_without_keras_hub(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert evidence.trainable(known, None) == ["dropout"]
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("Left out: detection, which need KerasHub.")
+    assert line.startswith("Left out: detection. It needs KerasHub.")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert evidence.trainable(known, ["detection"]) == ["detection"]
+    keys_ = {**VISION["base"]["boxes"], "dataset": f"coco:{tmp_path}/no"}
+    monkeypatch.setitem(both["base"], "boxes", keys_)
+    assert evidence.trainable(known, ["detection"]) == []
+    assert "Its images are missing: " in capsys.readouterr().out
 
 
 def test_pairs_have_equal_seeds(tiny):
@@ -261,18 +304,37 @@ def test_runs_are_trained_several_at_a_time(tiny, tmp_path, monkeypatch):
     assert max(most) == 2 and all(p.returncode == 0 for p in started)
 
 
-def test_a_failed_run_stops_the_others(tiny, tmp_path, monkeypatch):
+def test_a_failed_run_does_not_stop_the_others(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    started = {}
+
+    def start(job, workdirs, processes):
+        fails = job.name == "plain/seed_1"
+        if not fails:
+            finish(tiny, job.name, 0.25)
+        code = f"raise SystemExit({3 * fails})"
+        started[job.name] = subprocess.Popen([sys.executable, "-c", code])
+        return started[job.name]
+
+    monkeypatch.setattr(evidence, "start", start)
+    with pytest.raises(SystemExit, match="Not finished: plain/seed_1. Run"):
+        evidence.train_all(tiny, None, tmp_path, 2)
+    assert len(started) == 2 + 3 + 3
+    assert "plain/seed_1 stopped with exit code 3" in capsys.readouterr().out
+
+
+def test_sigterm_stops_all_runs(tiny, tmp_path, monkeypatch):
     started = []
 
     def start(job, workdirs, processes):
-        code = (
-            "raise SystemExit(3)" if started else "import time; time.sleep(60)"
-        )
+        stop = "import os, signal; os.kill(os.getppid(), signal.SIGTERM)"
+        code = stop if started else "import time; time.sleep(60)"
         started.append(subprocess.Popen([sys.executable, "-c", code]))
         return started[-1]
 
     monkeypatch.setattr(evidence, "start", start)
-    with pytest.raises(SystemExit, match="drop/try_0.3 stopped with .* code 3"):
+    with pytest.raises(SystemExit, match="Stopped. Run this again to resume."):
         evidence.train_all(tiny, None, tmp_path, 2)
     assert started[0].wait(10) == -signal.SIGTERM
 
@@ -288,6 +350,8 @@ def test_a_run_is_trained_measured_and_kept(tmp_path):
     measures = json.loads((kept / "measures.json").read_text())
     assert measures["parameters"] == 77_562
     assert 0 < measures["map_area"] <= 100
+    assert 0 < measures["accuracy_left_on"] <= 100
+    assert 0 < measures["train_accuracy"] <= 100
 
 
 def test_all_defined_runs_are_valid_recipes():
@@ -300,6 +364,9 @@ def test_all_defined_runs_are_valid_recipes():
             assert {question["better"], question["than"]} <= {*claim["runs"]}
     for name in known.runs:
         jobs = [*known.tries(name).values()] or [known.job(name, 0)]
+        if jobs == [None]:  # its base has not chosen yet
+            assert known.runs[name]["base"] in known.runs
+            continue
         for job in jobs:
             recipe = Recipe().replaced(job.keys, job.name)
             plan.check(plan.settled(recipe))

@@ -66,6 +66,12 @@ def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
     assert float(history[-1]["test_accuracy"]) == pytest.approx(
         result["accuracy"], abs=1e-6
     )
+    # Its loss is the cross-entropy and the L2 loss of the weight decay.
+    decay = float(history[-1]["regularization_loss"])
+    assert decay > 0.1
+    assert float(history[-1]["test_loss"]) - decay == pytest.approx(
+        result["nll"], rel=1e-4
+    )
     assert evaluation.evaluate(tmp_path / "run") == pytest.approx(result)
     assert evaluation.evaluate(tmp_path / "run", "train")["images"] == 100
     # Each epoch has five steps. The first is not timed.

@@ -87,6 +87,24 @@ class LogLearningRate(keras.callbacks.Callback):
         logs.update(self.now)
 
 
+class LogRegularization(keras.callbacks.Callback):
+    """Logs the part of the loss that is weight decay, after each epoch.
+
+    The log `loss` includes it, and so does the loss of a scored split.
+
+    Args:
+        on_one_device: see `ScoreEpoch`.
+    """
+
+    def __init__(self, on_one_device):
+        super().__init__()
+        self.on_one_device = on_one_device
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.on_one_device() as model:
+            logs["regularization_loss"] = sum(map(float, model.losses))
+
+
 class ShowOnBar(keras.callbacks.Callback):
     """Shows the values of other callbacks on Keras's progress bar.
 
@@ -107,7 +125,11 @@ class ShowOnBar(keras.callbacks.Callback):
 
 
 class WriteHistory(keras.callbacks.Callback):
-    """Appends the logs of each epoch to a CSV file, atomically."""
+    """Appends the logs of each epoch to a CSV file, atomically.
+
+    A file that exists keeps its columns: a run that began with an earlier
+    version may lack some.
+    """
 
     def __init__(self, path):
         super().__init__()
@@ -116,8 +138,11 @@ class WriteHistory(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         before = self.path.read_text("utf-8") if self.path.exists() else ""
         added = io.StringIO()
+        columns = ["epoch", *sorted(logs)]
+        if before:
+            columns = before.splitlines()[0].split(",")
         writer = csv.DictWriter(
-            added, ["epoch", *sorted(logs)], lineterminator="\n"
+            added, columns, extrasaction="ignore", lineterminator="\n"
         )
         if not before:
             writer.writeheader()

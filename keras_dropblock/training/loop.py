@@ -112,6 +112,7 @@ def _writers(trainer, workdir):
         curves.draw(history, task.metrics, workdir / "curves.png")
 
     result = [
+        callbacks.LogRegularization(trainer.on_one_device),
         callbacks.WriteHistory(history),
         keras.callbacks.LambdaCallback(on_epoch_end=draw),
     ]

@@ -7,6 +7,7 @@ from claims import (
     COLUMNS,
     SEEDS,
     answer,
+    data_loss,
     difference,
     measured,
     metrics,
@@ -24,16 +25,23 @@ page.
 Unless a section names other data, runs train on 5,000 images of CIFAR-10 (500
 of each class) and validate on 1,000 other training images. They are evaluated
 once on the 10,000 test images, after the last epoch. For some regularizers,
-several values are first compared on the validation images, with a separate
-seed, and the best one is used. The tables show mean ± standard deviation over
-n seeds. A difference is the mean over pairs of runs with equal seeds, ± its
-standard error. An answer is "Yes" or "No" if the difference is larger than two
-standard errors, which is a weak test for n = 3. Minutes are training steps at
-the median speed. Several runs and other work shared the two CPU cores, so the
-minutes of two runs cannot be compared.
+several values are first compared on the validation images, with one run and a
+separate seed for each value, and the best one is used. With 1,000 images, such
+an accuracy has a standard error of about 1.4 points, besides the differences
+between seeds.
 
-Runs of detection need KerasHub, so `make evidence` leaves them out. This
-command trains them in the environment of `make test-vision`:
+The tables show mean ± standard deviation over n seeds. A difference is the
+mean over pairs of runs with equal seeds, ± its standard error. Equal seeds
+give the same order of the images, crops and flips, but other initial weights
+if the layers differ. An answer is "Yes" or "No" if the difference is larger
+than two standard errors. This is a weak test for n = 3: without any effect,
+almost one answer in five is "Yes" or "No" by chance. Losses are shown without
+weight decay. Minutes are training steps at the median speed. Several runs and
+other work shared the two CPU cores, so the minutes of two runs cannot be
+compared.
+
+Runs of detection need KerasHub, so `make evidence` leaves them out without it.
+This command trains them in the environment of `make test-vision`:
 `.venv_vision/bin/python training/evidence/evidence.py --train
 --claims=overfit,detection --jobs=2`."""
 
@@ -61,7 +69,7 @@ def table(evidence, name):
         )
     answers = [
         answer(
-            question["text"],
+            question,
             evidence.finished(question["better"]),
             evidence.finished(question["than"]),
             COLUMNS[question["column"]] if "column" in question else main,
@@ -140,12 +148,26 @@ def draw_heat_map(evidence, name, path):
 
 
 def _differs(evidence, name):
-    own = evidence.runs[name]
-    keys = {k: v for k, v in own.items() if k not in ("base", "try")}
-    chosen = evidence.chosen(name)
-    if chosen is None:
-        chosen = {key: "?" for key in own["try"]}
-    return ", ".join(f"{k} = {v}" for k, v in {**keys, **chosen}.items()) or "–"
+    keys = evidence.differences(name)
+    return ", ".join(f"{k} = {v}" for k, v in keys.items()) or "–"
+
+
+def _tries(evidence, claim):
+    """Lists of the values that runs have tried, with validation accuracies."""
+    lines = []
+    for name in claim["runs"]:
+        scores = evidence.try_scores(name)
+        if scores and None not in scores.values():
+            tried = ", ".join(evidence.runs[name]["try"])
+            values = ", ".join(
+                f"{', '.join(map(str, value))}: {100 * score:.1f}"
+                for value, score in scores.items()
+            )
+            lines.append(f"- {name}, {tried}: {values}")
+    if not lines:
+        return []
+    head = "Validation accuracy in % of the values tried (n = 1 each):"
+    return [head, "\n".join(lines)]
 
 
 def _mean(values, digits):
@@ -186,6 +208,8 @@ def page(evidence):
         if "about" in claim:
             parts.append(claim["about"])
         parts.append(table(evidence, name))
+        if not _grids(evidence, claim):
+            parts += _tries(evidence, claim)
         for run in _grids(evidence, claim):
             parts.append(
                 f"Validation accuracy of {run} in %, one run (n = 1) for each "
@@ -197,8 +221,21 @@ def page(evidence):
     if missing:
         parts.append("## Not trained yet\n\n" + "\n".join(missing))
     count = len([*evidence.results.glob("*/*/metrics.json")])
-    parts += ["## Runs", f"{count} runs are finished. {_machines(evidence)}"]
+    hours = _hours(evidence)
+    parts.append("## Runs")
+    parts.append(
+        f"{count} runs are finished, with {hours:.1f} hours of training steps. "
+        f"{_machines(evidence)}"
+    )
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _hours(evidence):
+    """Hours of training steps of all finished runs."""
+    from keras_dropblock.runs import Run
+
+    found = sorted(evidence.results.glob("*/*/metrics.json"))
+    return sum(Run(path.parent).hours or 0 for path in found)
 
 
 def _machines(evidence):
@@ -250,21 +287,22 @@ def draw(evidence, claim, path):
         for x in sum(runs.values(), [])
     ):
         split = "validation"
-    scores = (
-        f"{split} {main.curve_title}",
-        f"{split}_{main.name}",
-        main.curve_value,
-        "log" if main.complement else "linear",
-    )
-    curves = (scores, ("training loss", "loss", float, "log"))
+    key = f"{split}_{main.name}"
+
+    def score(row):
+        return main.curve_value(float(row[key]))
+
+    scale = "log" if main.complement else "linear"
+    curves = [("training loss", data_loss, "log")]
     # Runs without a validation split are scored only at the end.
     every = [run.history[0] for found in runs.values() for run in found]
-    curves = [c for c in curves if all(c[1] in row for row in every)]
+    if all(key in row for row in every):
+        curves.insert(0, (f"{split} {main.curve_title}", score, scale))
     figure = Figure(figsize=(4.5 * len(curves), 3.2), layout="constrained")
     cells = figure.subplots(1, len(curves), squeeze=False)[0]
-    for axes, (title, key, convert, scale) in zip(cells, curves, strict=True):
+    for axes, (title, value, scale) in zip(cells, curves, strict=True):
         for name, found in runs.items():
-            epochs, mean = _mean_curve(found, key, convert)
+            epochs, mean = _mean_curve(found, value)
             label = f"{name} (n = {len(found)})"
             if epochs:
                 axes.plot(epochs, mean, label=label)
@@ -275,9 +313,14 @@ def draw(evidence, claim, path):
     files.write_figure(path, figure)
 
 
-def _mean_curve(runs, key, convert):
-    """(epochs, mean over runs) of a column of `history.csv`, without NaN."""
-    lines = [[convert(float(row[key])) for row in x.history] for x in runs]
+def _mean_curve(runs, value):
+    """(epochs, mean over runs) of a value of each epoch, without NaN.
+
+    Args:
+        runs: list of `Run`.
+        value: function from a row of `history.csv` to a number.
+    """
+    lines = [[value(row) for row in run.history] for run in runs]
     means = map(statistics.fmean, zip(*lines, strict=True))
     known = [(i, x) for i, x in enumerate(means, 1) if math.isfinite(x)]
     return [i for i, _ in known], [x for _, x in known]

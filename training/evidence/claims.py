@@ -59,7 +59,7 @@ class Evidence:
             Dict from a tuple of values, one for each key of `try`, to `Job`.
         """
         keys, tried = self._keys(name), self.runs[name].get("try")
-        if not tried:
+        if keys is None or not tried:
             return {}
         return {
             values: Job(
@@ -80,7 +80,7 @@ class Evidence:
     def chosen(self, name):
         """The keys that `try` has chosen. None if they are not known yet."""
         scores = self.try_scores(name)
-        if None in scores.values():
+        if self._keys(name) is None or None in scores.values():
             return None
         best = max(scores, key=scores.get, default=())
         return dict(zip(self.runs[name].get("try", ()), best, strict=True))
@@ -107,29 +107,52 @@ class Evidence:
                 found |= {job.name: job for job in jobs if job is not None}
         return list(found.values())
 
+    def differences(self, name):
+        """The keys of a run that its base does not have. `"?"`: unknown."""
+        own = {k: v for k, v in self.runs[name].items() if k != "try"}
+        base = own.pop("base")
+        inherited = {} if base in self._bases else self.differences(base)
+        chosen = self.chosen(name)
+        if chosen is None:
+            chosen = dict.fromkeys(self.runs[name].get("try", ()), "?")
+        return {**inherited, **own, **chosen}
+
+    def waiting(self):
+        """Names of the runs whose values are not chosen yet."""
+        return [name for name in self.runs if self.chosen(name) is None]
+
     def task(self, claim):
         """The class of the task of a claim's runs."""
         from keras_dropblock import tasks
 
-        (name,) = {
-            self._keys(run).get("task", "classification")
-            for run in self.claims[claim]["runs"]
-        }
-        return tasks.find(name)
+        return tasks.find(self.keys(claim).get("task", "classification"))
 
     def finished(self, name):
         """`Run`s of the finished seeds of a run, by seed."""
         from keras_dropblock.runs import Run
 
-        folders = (self.results / name).glob("seed_*")
+        files = (self.results / name).glob("seed_*/metrics.json")
+        folders = sorted(file.parent for file in files)
         return {
             int(folder.name.removeprefix("seed_")): Run(folder)
-            for folder in sorted(folders)
+            for folder in folders
         }
 
+    def keys(self, claim):
+        """The common keys of a claim's runs, such as the data set."""
+        base = self.runs[self.claims[claim]["runs"][0]]["base"]
+        return self._bases[base]
+
     def _keys(self, name):
+        """Keys of a run. None if its base is a run that still has to choose."""
         own = {k: v for k, v in self.runs[name].items() if k != "try"}
-        return {**self._bases[own.pop("base")], **own}
+        base = own.pop("base")
+        if base in self._bases:
+            return {**self._bases[base], **own}
+        chosen = self.chosen(base)
+        if chosen is None:
+            return None
+        return {**self._keys(base), **chosen, **own}
 
     def _score(self, job):
         from keras_dropblock.files import parse_json
@@ -196,20 +219,52 @@ def measured(name, run):
 
 
 def _loss_rise(run):
-    """Rise of the validation loss after the first drop of the learning rate.
+    """Rise of the validation loss between two drops of the learning rate.
 
-    The difference between the last epoch before the second drop and the best
-    epoch since the first drop. Figure 3 of the Wide ResNet paper shows this
-    rise, and that dropout removes it.
+    The mean loss of the last quarter of the epochs between the first and the
+    second drop, less that of the first quarter. Weight decay is no part of
+    these losses. Figure 3 of the Wide ResNet paper shows that loss and error
+    rise there, and less with dropout.
     """
     first, second = run.recipe["learning_rate_drops"][:2]
-    losses = [float(row["validation_loss"]) for row in run.history]
-    return losses[second - 2] - min(losses[first - 1 : second - 1])
+    losses = [
+        data_loss(row, "validation_") for row in run.history[first - 1 :]
+    ][: second - first]
+    count = max(1, len(losses) // 4)
+    return statistics.fmean(losses[-count:]) - statistics.fmean(losses[:count])
+
+
+def data_loss(row, prefix=""):
+    """The loss of an epoch without weight decay.
+
+    Args:
+        row: dict, a row of `history.csv`.
+        prefix: `"validation_"` or `"test_"`; `""` is the training split.
+    """
+    # Detectors trained before there was a column for weight decay.
+    parts = [
+        f"{prefix}{part}_loss" for part in ("bbox_regression", "cls_logits")
+    ]
+    if all(part in row for part in parts):
+        return sum(float(row[part]) for part in parts)
+    return float(row[f"{prefix}loss"]) - float(row["regularization_loss"])
 
 
 # Columns that a claim may add to its table.
 COLUMNS = {
     "loss_rise": Column("rise of the validation loss", "nats", 4, _loss_rise),
+    "train_accuracy": Column(
+        "training accuracy",
+        "%",
+        2,
+        functools.partial(measured, "train_accuracy"),
+    ),
+    "accuracy_left_on": Column(
+        "test accuracy with DropBlock left on",
+        "%",
+        2,
+        functools.partial(measured, "accuracy_left_on"),
+    ),
     "map_area": Column(
         "area of the map above half its maximum",
         "%",
@@ -275,13 +330,20 @@ def answer(question, better, than, column):
 
     The answer is "Yes" or "No" if the difference is larger than two standard
     errors.
+
+    Args:
+        question: dict of `text`, and of `better` and `than`, names of runs.
+        better, than: dicts from seed to `Run`.
+        column: `Column`.
     """
     n, mean, error = difference(better, than, column)
+    text = question["text"]
     if n < SEEDS:
-        return f"{question} Not measured yet: {n} of {SEEDS} seeds."
+        return f"{text} Not measured yet: {n} of {SEEDS} seeds."
     unit = {"%": " points", "": ""}.get(column.unit, f" {column.unit}")
     return (
-        f"{question} **{verdict(better, than, column)}**: the difference is "
-        f"{mean:+.{column.digits}f} ± {error:.{column.digits}f}{unit} (mean "
-        f"and standard error of {n} pairs of runs with equal seeds)."
+        f"{text} **{verdict(better, than, column)}**: {question['better']} "
+        f"minus {question['than']} is {mean:+.{column.digits}f} ± "
+        f"{error:.{column.digits}f}{unit} ({column.title}; mean and standard "
+        f"error of {n} pairs of runs with equal seeds)."
     )

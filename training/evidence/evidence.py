@@ -36,6 +36,7 @@ KEPT = (
     "metrics.json",
 )
 MEASURED = 1000  # test images
+LEFT_ON = {"keep_prob": 0.7, "block_size": 7}
 DATA = "build/evidence/cifar10_5000.npz"
 
 
@@ -72,9 +73,21 @@ def make_data():
         np.savez(file, **content)
 
 
+def require_commit():
+    """Raise SystemExit if the code has changes that are not committed."""
+    from keras_dropblock.runs import versions
+
+    if str(versions.commit(*FOLDER.glob("*.*"))).endswith("with changes"):
+        raise SystemExit(
+            "Commit your changes first: the results name the commit of the "
+            "code that trained them."
+        )
+
+
 def train(job, workdirs, results):
     """Train or resume one run, measure it, and keep its small files."""
     import keras_dropblock as kdb
+    from keras_dropblock import files
     from keras_dropblock.training import plan
 
     workdir = workdirs / job.name
@@ -86,7 +99,8 @@ def train(job, workdirs, results):
     target = results / job.name
     target.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
-        shutil.copyfile(workdir / name, target / name)
+        with files.replacing(target / name) as temporary:
+            shutil.copyfile(workdir / name, temporary)
 
 
 def start(job, workdirs, processes):
@@ -113,13 +127,13 @@ def start(job, workdirs, processes):
 def train_all(evidence, claims, workdirs, processes):
     """Train all runs that are not finished, several at a time.
 
-    SIGTERM and Ctrl-C stop the runs with a checkpoint. If one run fails, the
-    others are stopped in the same way.
+    SIGTERM and Ctrl-C stop the runs with a checkpoint. If a run fails, the
+    others are trained all the same.
 
     Raises:
-        SystemExit: if a run failed or was stopped.
+        SystemExit: if runs failed or were stopped.
     """
-    running = {}
+    running, failed = {}, []
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -132,23 +146,29 @@ def train_all(evidence, claims, workdirs, processes):
                 for job in evidence.jobs(claims)
                 if job.state(evidence.results, workdirs) != "finished"
             ]
-            waiting = [job for job in unfinished if job.name not in running]
+            waiting = [
+                job
+                for job in unfinished
+                if job.name not in running and job.name not in failed
+            ]
             # The values that runs choose from come first. The runs with the
             # chosen values are known later.
             for job in waiting[: processes - len(running)]:
                 print(f"{job.name}: {len(unfinished)} to go", flush=True)
                 running[job.name] = start(job, workdirs, processes)
             if not running:
-                return
+                break
             time.sleep(0.5)
             for name, process in list(running.items()):
                 if process.poll() is None:
                     continue
                 del running[name]
                 if process.returncode:
-                    raise SystemExit(
+                    failed.append(name)
+                    print(
                         f"{name} stopped with exit code {process.returncode}: "
-                        f"see {workdirs / name}.log. Run this again to resume."
+                        f"see {workdirs / name}.log",
+                        flush=True,
                     )
     except KeyboardInterrupt:
         raise SystemExit("Stopped. Run this again to resume.") from None
@@ -158,34 +178,51 @@ def train_all(evidence, claims, workdirs, processes):
             process.terminate()
         for process in running.values():
             process.wait()
+    if failed:
+        raise SystemExit(
+            f"Not finished: {', '.join(failed)}. Run this again to resume."
+        )
 
 
 def trainable(evidence, claims):
-    """The names of the claims whose packages are installed.
+    """The names of the claims whose packages and data are there.
 
-    A line tells which claims are left out.
+    Lines tell which claims are left out.
 
     Args:
         evidence: `Evidence`.
         claims: names of claims. None: all.
     """
-    claims = list(evidence.claims if claims is None else claims)
-    if importlib.util.find_spec("keras_hub") is not None:
-        return claims
-    left_out = [c for c in claims if evidence.task(c).name() == "detection"]
-    if left_out:
-        print(
-            f"Left out: {', '.join(left_out)}, which need KerasHub. Run: "
-            "pip install 'keras-dropblock[vision]'"
-        )
-    return [claim for claim in claims if claim not in left_out]
+    chosen = []
+    for claim in evidence.claims if claims is None else claims:
+        problem = _problem(evidence, claim)
+        if problem:
+            print(f"Left out: {claim}. {problem}")
+        else:
+            chosen.append(claim)
+    return chosen
+
+
+def _problem(evidence, claim):
+    """What a claim's runs lack, or `""`."""
+    if evidence.task(claim).name() == "detection":
+        if importlib.util.find_spec("keras_hub") is None:
+            return (
+                "It needs KerasHub. Run: pip install 'keras-dropblock[vision]'"
+            )
+    _, _, path = evidence.keys(claim).get("dataset", "").partition(":")
+    if path and not (ROOT / path).exists():
+        return f"Its images are missing: {path}"
+    return ""
 
 
 def measure(workdir):
     """Measure a finished run: write `measures.json`.
 
-    It has the number of parameters. For a classifier, it also has measures
-    of class activation maps, and for a detector AP50 on its training images.
+    It has the number of parameters. For a classifier, it also has the
+    accuracy on the training images without augmentation, the accuracy with
+    DropBlock left on, and measures of class activation maps. For a detector,
+    it has AP50 on its training images.
     """
     import keras_dropblock as kdb
     from keras_dropblock import files
@@ -194,26 +231,42 @@ def measure(workdir):
     model = kdb.load(workdir)
     content = {"parameters": complexity.parameters(model)}
     if model.card.task == "classification":
-        content |= _map_measures(model)
+        content["train_accuracy"] = (
+            100 * kdb.evaluate(workdir, "train")["accuracy"]
+        )
+        content |= _image_measures(model)
     elif model.card.task == "detection":
         content["train_ap50"] = 100 * kdb.evaluate(workdir, "train")["ap50"]
     files.write_json(workdir / "measures.json", content)
 
 
-def _map_measures(model):
-    """Means over the first 1,000 test images, for the predicted class."""
-    import keras_dropblock as kdb
-    from keras_dropblock.analysis import cam, spread
+def _image_measures(model):
+    """Measures on the first 1,000 test images.
 
-    images, _ = kdb.data.load(model.card.dataset).arrays["test"]
+    The maps are those of the predicted class. For "DropBlock left on", see
+    Figure 5 of the DropBlock paper.
+    """
+    import keras_dropblock as kdb
+    from keras_dropblock.analysis import cam, robustness, spread
+
+    images, labels = kdb.data.load(model.card.dataset).arrays["test"]
     x = model.card.normalize(images[:MEASURED])
+    (left_on,) = robustness.score_under_dropblock(
+        model,
+        x,
+        labels[:MEASURED],
+        keep_probs=(LEFT_ON["keep_prob"],),
+        block_sizes=(LEFT_ON["block_size"],),
+        repeats=3,
+    )
     predicted = model.predict(x, verbose=0).argmax(1)
     maps = cam.class_activation_maps(model, x, predicted)
     measures = spread.measure_spread(maps)
-    return {
+    means = {
         f"map_{name}": scale * float(np.nanmean(measures[name]))
         for name, scale in (("area", 100), ("entropy", 100), ("peaks", 1))
     }
+    return {**means, "accuracy_left_on": 100 * left_on["accuracy"]}
 
 
 def main():
@@ -247,12 +300,18 @@ def main():
         claims = trainable(evidence, claims)
         if any(job.keys.get("dataset") == DATA for job in jobs.values()):
             make_data()
-        train_all(evidence, claims, flags.workdirs, flags.jobs)
+        require_commit()
+        try:
+            train_all(evidence, claims, flags.workdirs, flags.jobs)
+        finally:
+            write_tables(evidence)
     elif not flags.tables:
         for job in jobs.values():
             state = job.state(evidence.results, flags.workdirs)
             print(f"{state:20} {job.name}")
-    if flags.tables or flags.train:
+        for name in evidence.waiting():
+            print(f"{'waits for its values':20} {name}")
+    if flags.tables:
         write_tables(evidence)
 
 
