@@ -164,6 +164,39 @@ def test_losses_are_those_of_tensorflow_tpu(model):
     assert logged < 20  # 2127 with KerasHub's defaults
 
 
+def step(x, targets):
+    """Changes of the weights in one step of SGD, and what `fit` logs."""
+    keras.utils.set_random_seed(0)
+    model = tasks.RetinaNet(backbone(), 3, max_level=5, head_convs=1)
+    model.compile(keras.optimizers.SGD(0.1))
+    before = [np.array(v) for v in model.trainable_variables]
+    history = model.fit(x, targets, len(x), 1, verbose=0, shuffle=False)
+    after = model.trainable_variables
+    changes = [np.array(b) - a for a, b in zip(before, after, strict=True)]
+    return changes, {k: v for k, (v,) in history.history.items()}
+
+
+@pytest.mark.tensorflow_only
+def test_a_step_of_two_replicas_is_the_mean_of_their_steps(two_replicas):
+    x = images(4)
+    # 3 objects in the first half, 2 in the second one.
+    targets = {k: v[[0, 1, 1, 1]] for k, v in TARGETS.items()}
+    halves = [
+        step(x[rows], {k: v[rows] for k, v in targets.items()})
+        for rows in (slice(2), slice(2, 4))
+    ]
+    with two_replicas.scope():
+        changes, logged = step(x, targets)
+    # Sums of the replicas would be twice these values.
+    for key, value in logged.items():
+        values = [logs[key] for _, logs in halves]
+        assert value == pytest.approx(np.mean(values), rel=1e-3), key
+    for a, b, both in zip(halves[0][0], halves[1][0], changes, strict=True):
+        wanted = (a + b) / 2
+        scale = max(abs(wanted).max(), 1e-4)
+        np.testing.assert_allclose(both, wanted, atol=0.01 * scale)
+
+
 def test_suppression_is_class_by_class_on_clipped_boxes():
     layer = retinanet.ClasswiseSuppression(max_detections=4)
     boxes = np.array(

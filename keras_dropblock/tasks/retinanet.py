@@ -25,6 +25,7 @@ from keras_dropblock.tasks.hub_models import (
     PyramidBackbone,
     with_plain_methods,
 )
+from keras_dropblock.tasks.losses import SummedFocalLoss, SummedHuber
 from keras_dropblock.tasks.matching import repaired
 
 _FORMAT = "yxyx"
@@ -132,7 +133,9 @@ class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
 
     `compile(optimizer)` sets the losses and weights of tensorflow/tpu: focal
     loss with alpha 0.25 and gamma 1.5, and 50 times the Huber loss with delta
-    0.1, both divided by the number of anchors that have an object.
+    0.1, both divided by the number of anchors that have an object. With
+    several replicas, each replica divides by its own number. The loss and its
+    gradient are the means over the replicas.
     """
 
     def __init__(self, *args, **kwargs):
@@ -153,18 +156,17 @@ class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
         if box_loss == "auto":
             # The Huber loss is the mean over coordinates in both codes.
             weights["bbox_regression"] = _BOX_WEIGHT
-            box_loss = keras.losses.Huber(delta=0.1, reduction="sum")
+            box_loss = SummedHuber(delta=0.1)
         if classification_loss == "auto":
             # Keras's focal loss is the mean over classes. It must be the sum.
             # KerasHub's constructor calls this before it sets `num_classes`.
             classes = self.output["cls_logits"].shape[-1]
             weights["cls_logits"] = float(classes)
-            classification_loss = keras.losses.BinaryFocalCrossentropy(
+            classification_loss = SummedFocalLoss(
                 apply_class_balancing=True,
                 alpha=0.25,
                 gamma=1.5,
                 from_logits=True,
-                reduction="sum",
             )
         kwargs.setdefault("loss_weights", weights)
         super().compile(
