@@ -275,6 +275,7 @@ def draw(evidence, claim, path):
     from matplotlib.figure import Figure
 
     from keras_dropblock import files
+    from keras_dropblock.report.curves import label_in_full
 
     main = evidence.task(claim).metrics[0]
     runs = {
@@ -307,6 +308,8 @@ def draw(evidence, claim, path):
             if epochs:
                 axes.plot(epochs, mean, label=label)
         axes.set(title=title, xlabel="epoch", yscale=scale)
+        if scale == "log":
+            label_in_full(axes.yaxis)
         axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
