@@ -453,6 +453,38 @@ def test_every_epoch_is_reported_once_until_the_pruner_stops_the_run(
     assert trial.reports == [(s, sign * s / 2) for s in (2, 3, 4, 5)]
 
 
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_epochs_without_a_score_neither_report_nor_prune(pruner, tmp_path):
+    """Detectors measure AP in some epochs. Optuna prunes on NaN."""
+    settings, lasted = Settings(trials=9, pruner=pruner), []
+    study = optuna.create_study(
+        direction="maximize",
+        study_name="bands",
+        pruner=samplers.pruner_of(settings, 9),
+    )
+    for number in range(9):
+        trial = study.ask()
+        planned = PlannedRun(Recipe(epochs=9), tmp_path)
+        report = ReportEpochs(trial, planned)
+        lines = ["epoch,validation_accuracy"]
+        try:
+            for epoch in range(9):
+                # Each trial is worse than the last one.
+                score = 0.9 - number / 10 if epoch % 3 == 2 else float("nan")
+                lines.append(f"{epoch},{score}")
+                planned.workdir.joinpath("history.csv").write_text(
+                    "\n".join(lines)
+                )
+                report.on_epoch_end(epoch)
+        except optuna.TrialPruned:
+            pass
+        lasted.append(len(lines) - 1)
+        study.tell(trial, 0.9 - number / 10)
+    reported = [[*t.intermediate_values] for t in study.trials]
+    assert reported == [[*range(3, n + 1, 3)] for n in lasted]
+    assert lasted[0] == 9 and min(lasted) == 3
+
+
 @pytest.fixture
 def noise(tmp_path):
     """Options of a short run on noise, as `key=value`."""

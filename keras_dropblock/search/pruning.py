@@ -1,6 +1,7 @@
 """Pruning: reports the score of each epoch to Optuna."""
 
 import csv
+import math
 
 import keras
 import optuna
@@ -14,7 +15,8 @@ class ReportEpochs(keras.callbacks.Callback):
 
     The score is the main metric on the validation split. If the epochs of a
     task do not log it, it is the loss, with the sign of the metric's
-    direction.
+    direction. An epoch whose score is not finite is not reported: detectors
+    have NaN in epochs that do not measure AP, and Optuna prunes on NaN.
     """
 
     def __init__(self, trial, run):
@@ -27,8 +29,7 @@ class ReportEpochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         try:
-            self.add_epochs()
-            prune = self.trial.should_prune()
+            prune = self.add_epochs() and self.trial.should_prune()
         except Exception as error:
             if not is_unreachable(error):
                 raise
@@ -37,12 +38,18 @@ class ReportEpochs(keras.callbacks.Callback):
             raise optuna.TrialPruned
 
     def add_epochs(self):
-        """Report all epochs in the history that are not reported yet."""
+        """Report all epochs in the history that are not reported yet.
+
+        Returns:
+            Whether an epoch was reported.
+        """
+        before = len(self.reported)
         for row in self._rows():
-            step = int(row["epoch"]) + 1
-            if step not in self.reported:
-                self.trial.report(self._score(row), step)
+            step, score = int(row["epoch"]) + 1, self._score(row)
+            if step not in self.reported and math.isfinite(score):
+                self.trial.report(score, step)
                 self.reported.add(step)
+        return len(self.reported) > before
 
     def _rows(self):
         if not self.history.exists():
