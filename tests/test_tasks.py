@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_dropblock as kdb
+import small_runs
 from brightness import Brightness
 from keras_dropblock import tasks
 from keras_dropblock.errors import RecipeError
@@ -43,6 +44,46 @@ def recipe(path, *changes):
             *changes,
         ]
     )
+
+
+class Shared:
+    """A model on several replicas: each needs a part of what it predicts."""
+
+    replicas, num_classes = 3, 2
+
+    def predict(self, images, batch_size, verbose):
+        count = len(images)
+        assert batch_size == count and count % self.replicas == 0
+        if self.masks:
+            return np.zeros((*images.shape[:3], 2), "float32")
+        return {
+            "boxes": np.zeros((count, 5, 4), "float32"),
+            "confidence": np.zeros((count, 5), "float32"),
+            "labels": np.zeros((count, 5), int),
+            "num_detections": np.full(count, 1),
+        }
+
+    def normalize(self, images):
+        return images.astype("float32")
+
+    def read(self, index):
+        images = np.zeros((6, 16, 24, 3), "uint8")
+        if self.masks:
+            return images, np.zeros((6, 16, 24), "uint8")
+        boxes = np.tile(np.float32([2, 3, 9, 9]), (6, 5, 1))
+        return images, {"boxes": boxes, "labels": np.zeros((6, 5), int)}
+
+
+@pytest.mark.parametrize("name", ["segmentation", "detection"])
+def test_pictures_of_an_epoch_are_predicted_in_whole_batches(name, tmp_path):
+    """Four images of a batch would leave one of three replicas without any."""
+    shared = Shared()  # stands for the model and for the batches
+    shared.masks = name == "segmentation"
+    card = small_runs.card((16, 24, 3), ("a", "b"), task=name)
+    path = tmp_path / "epoch.png"
+    tasks.find(name)().draw_epoch(shared, shared, card, path)
+    rows = keras.utils.img_to_array(keras.utils.load_img(path)).shape[0] / 16
+    assert 4 <= rows < 5  # images are separated by lines
 
 
 def test_a_custom_task_trains_scores_loads_and_predicts(bright, tmp_path):

@@ -272,10 +272,10 @@ class Detection(FineTuned):
 
     def draw_epoch(self, model, batches, card, path):
         images, labels = batches.read(0)
-        images = images[:_SHOWN]
+        # The whole batch, of which every replica gets a part.
         answers = outputs_of(model, batches.normalize(images))
         rows = []
-        for i, image in enumerate(images):
+        for i, image in enumerate(images[:_SHOWN]):
             true = labels["labels"][i] >= 0
             found = _in_image(answers, i, image.shape[:2], images.shape)
             clear = found["scores"] >= _CLEAR

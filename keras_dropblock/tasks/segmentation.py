@@ -275,7 +275,7 @@ class Segmentation(FineTuned):
 
     def draw_epoch(self, model, batches, card, path):
         framed, masks = batches.read(0)
-        framed, masks = framed[:_SHOWN], masks[:_SHOWN]
+        # The whole batch, of which every replica gets a part.
         logits = outputs_of(model, batches.normalize(framed))
         classes = logits.shape[-1]
         rows = [
@@ -285,7 +285,10 @@ class Segmentation(FineTuned):
                 overlay(image, predicted, classes),
             ]
             for image, mask, predicted in zip(
-                framed, masks, logits.argmax(-1), strict=True
+                framed[:_SHOWN],
+                masks[:_SHOWN],
+                logits[:_SHOWN].argmax(-1),
+                strict=True,
             )
         ]
         image_reading.write_png(path, stacked(rows))
