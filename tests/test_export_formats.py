@@ -147,6 +147,25 @@ def test_int8_needs_images(model, noise, tmp_path):
             exports.export_litert_int8(model, tmp_path, calibration, test)
 
 
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_the_command_refuses_int8_before_it_reads_images(
+    task, tmp_path, monkeypatch, parsed_flags
+):
+    recipe = Recipe().override([f"task={task}", "dataset=shapes"])
+
+    def read(*arguments):
+        raise AssertionError("The images were read.")
+
+    monkeypatch.setattr(command.trained, "load", lambda dtype: (None, recipe))
+    monkeypatch.setattr(evaluation, "Examples", read)
+    with (
+        flagsaver.as_parsed(out=str(tmp_path / "out"), format="litert_int8"),
+        pytest.raises(exports.ExportError, match=f"for the task {task}"),
+    ):
+        command.export()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "write, module, extra",
     [

@@ -64,6 +64,7 @@ def export():
     if _FORMAT.value != "litert_int8":
         print(f"Exported: {exports.export(model, OUT.value, **shared)}")
         return
+    exports.litert.check_task(recipe.task)  # before images are read
     examples = evaluation.Examples(recipe)
     result = exports.export(
         model,

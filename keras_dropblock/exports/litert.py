@@ -40,14 +40,19 @@ def export_litert(model, out, *, card=None, recipe=None):
     return _write(content, out, "model.tflite", served, recipe)
 
 
+def check_task(task):
+    """Raise `ExportError` for a `tasks.Task` whose answer is not one array."""
+    if task.any_size:
+        raise ExportError(
+            f"`format` must be saved_model or onnx for the task "
+            f"{task.name()}. LiteRT files are for classification."
+        )
+
+
 def _served(model, card):
     """The served model of a task whose answer is one array."""
     served = Served.of(model, card)
-    if served.task.any_size:
-        raise ExportError(
-            f"`format` must be saved_model or onnx for the task "
-            f"{served.task.name()}. LiteRT files are for classification."
-        )
+    check_task(served.task)
     return served
 
 
