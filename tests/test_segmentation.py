@@ -452,6 +452,27 @@ def test_an_export_answers_in_the_images_own_pixels(run, tmp_path):
 
 
 @pytest.mark.tensorflow_only
+@pytest.mark.parametrize("encoded", [True, False])
+def test_an_export_enlarges_the_logits_of_one_image_at_a_time(encoded):
+    """By default TensorFlow would do it for ten images at once."""
+    task = tasks.Segmentation()
+
+    @tf.function
+    def answers(logits, sizes):
+        return task.graph_answers(None, logits, logits, sizes, encoded)
+
+    logits = tf.random.normal((3, 32, 64, 4))
+    sizes = tf.constant([[32, 64], [16, 32], [64, 128]])
+    if not encoded:
+        sizes = tf.repeat(sizes[2:], 3, axis=0)
+    (values,) = answers(logits, sizes).values()
+    assert len(values) == 3
+    graph = answers.get_concrete_function(logits, sizes).graph
+    loops = [x for x in graph.get_operations() if x.type.endswith("While")]
+    assert [x.get_attr("parallel_iterations") for x in loops] == [1]
+
+
+@pytest.mark.tensorflow_only
 def test_an_export_that_differs_is_not_kept(run, tmp_path, monkeypatch):
     _, workdir = run
     model = kdb.load(workdir)

@@ -234,7 +234,13 @@ class Segmentation(FineTuned):
             else tf.TensorSpec((None, None), tf.uint8)
         )
         logits = tf.cast(heads, tf.float32)
-        masks = tf.map_fn(mask_of, (logits, sizes), fn_output_signature=kind)
+        # One by one: logits of an image's own size may take gigabytes.
+        masks = tf.map_fn(
+            mask_of,
+            (logits, sizes),
+            fn_output_signature=kind,
+            parallel_iterations=1,
+        )
         # TensorFlow Serving sends outputs with this ending in base64.
         return {"mask_bytes" if encoded else "mask": masks}
 
