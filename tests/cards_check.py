@@ -49,7 +49,11 @@ def _check_card(folder, card):
     assert metrics["n"] == len(runs) == len({*metrics["seeds"]})
     assert [run["seed"] for run in runs] == metrics["seeds"]
     for key, score in metrics["scores"].items():
-        mean = sum(run[key] for run in runs) / len(runs)
+        values = [run[key] for run in runs]
+        if None in values:
+            assert score == {"mean": None, "std": None}
+            continue
+        mean = sum(values) / len(runs)
         assert abs(score["mean"] - mean) < 1e-9
         assert (score["std"] is None) == (len(runs) == 1)
     assert re.fullmatch("[0-9a-f]{40}", metrics["training"]["commit"])

@@ -106,6 +106,25 @@ def npz(tmp_path_factory):
 
 
 @pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout without published models, which `load` searches."""
+    from keras_dropblock.hub import registry, weights
+
+    root = tmp_path / "checkout"
+    for folder in ("docs", "models", "training/recipes", "keras_dropblock/hub"):
+        (root / folder).mkdir(parents=True)
+    for page in ("README.md", "docs/zoo.md", "models/README.md"):
+        text = "a\n<!-- models -->\n<!-- /models -->\nb\n"
+        (root / page).write_text(text)
+    path = root / "keras_dropblock" / "hub" / "published.json"
+    path.write_text("{}")
+    monkeypatch.setattr(registry, "REGISTRY", path)
+    monkeypatch.setattr(weights, "PACKAGED", path.with_name("published"))
+    monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(root / "saved_models"))
+    return root
+
+
+@pytest.fixture
 def deterministic():
     """Make TensorFlow deterministic: the same steps give the same bits."""
     if keras.backend.backend() != "tensorflow":

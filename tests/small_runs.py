@@ -1,14 +1,17 @@
 """Small runs, for the tests of training, stopping and resuming."""
 
 import csv
+import json
 
 import keras
 import numpy as np
 import pytest
 
-from keras_dropblock import data, hub, models
+from keras_dropblock import data, files, hub, models
 from keras_dropblock.training import evaluation, trainer
 from keras_dropblock.training.recipe import Recipe
+
+COMMIT = "0123456789012345678901234567890123456789"
 
 
 class Stop(Exception):
@@ -55,6 +58,22 @@ def small(npz, *changes):
             *changes,
         ]
     )
+
+
+def change(path, function):
+    """Change a JSON file of a run."""
+    content = json.loads(path.read_text())
+    function(content)
+    files.write_json(path, content)
+
+
+def commit(value):
+    """What `change` needs to change the commit in `run.json`."""
+
+    def into(info):
+        info["sessions"][-1]["commit"] = value
+
+    return into
 
 
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)

@@ -4,6 +4,7 @@ These tests need the extra `vision`: see `make test-vision`.
 """
 
 import csv
+import shutil
 
 import keras
 import numpy as np
@@ -413,6 +414,34 @@ def test_the_report_has_the_scores_and_the_pictures_of_a_run(run, tmp_path):
     # AP is not measured after each epoch.
     curves = "".join(svg.decode() for svg in written.decoded("svg+xml"))
     assert "AP50, %" in curves and "nan" not in curves
+
+
+def test_a_detector_is_published_refreshed_and_loaded(
+    run, tmp_path, checkout, monkeypatch
+):
+    import publish
+    from cards_check import check_cards
+    from small_runs import COMMIT, change, commit
+
+    scores, workdir = run
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    change(copy / "run.json", commit(COMMIT))
+    assert np.isnan(scores["ap_large"])  # no shape is that large
+    monkeypatch.setattr(publish, "IN_GIT", 10**8)
+    folder = publish.publish([copy], checkout)
+    name = "retinanet_resnet_18_0p125_shapes_dropblock"
+    assert folder.name == name
+    publish.refresh(checkout)
+    check_cards(checkout)
+    model = kdb.load(name)
+    (own,) = kdb.hub.Card.from_folder(folder).metrics["runs"]
+    assert own["ap_large"] is None and own["ap"] == scores["ap"]
+    assert "only objects of its 3 classes" in (folder / "README.md").read_text()
+    image, *_ = shapes.example("test", 0, (H, W))
+    (ours,), (theirs,) = (
+        kdb.predict(part, [image]) for part in (model, kdb.load(workdir))
+    )
+    np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
 
 
 def test_maps_are_compared_with_the_objects(run, tmp_path, parsed_flags):

@@ -1,5 +1,6 @@
 """Publishing runs in a temporary checkout."""
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -20,11 +21,10 @@ from keras_dropblock.runs.workdir import Session, taken
 from keras_dropblock.tasks import Classification
 from keras_dropblock.training import evaluation, plan, trainer
 from keras_dropblock.training.recipe import Recipe
-from small_runs import small
+from small_runs import COMMIT, change, commit, small
 
 NAME = "wrn_10_1_quadrants_dropblock_dropout"
 SPEEDS = ((0, 100.0), (1, 300.0), (2, 200.0))
-COMMIT = "0123456789012345678901234567890123456789"
 
 
 @pytest.fixture(scope="module")
@@ -75,39 +75,9 @@ def seeds(run):
     return [run, other]
 
 
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A checkout without published models, which `load` searches."""
-    root = tmp_path / "checkout"
-    for folder in ("docs", "models", "training/recipes", "keras_dropblock/hub"):
-        (root / folder).mkdir(parents=True)
-    for page in ("README.md", "docs/zoo.md", "models/README.md"):
-        text = "a\n<!-- models -->\n<!-- /models -->\nb\n"
-        (root / page).write_text(text)
-    path = root / "keras_dropblock" / "hub" / "published.json"
-    path.write_text("{}")
-    monkeypatch.setattr(registry, "REGISTRY", path)
-    monkeypatch.setattr(weights, "PACKAGED", path.with_name("published"))
-    monkeypatch.setenv("KERAS_DROPBLOCK_MODELS", str(root / "saved_models"))
-    return root
-
-
 def learned(model):
     """The variables that a weights file contains."""
     return [v for v in model.weights if v.name != "keep_prob"]
-
-
-def change(path, function):
-    content = json.loads(path.read_text())
-    function(content)
-    write_json(path, content)
-
-
-def commit(value):
-    def into(info):
-        info["sessions"][-1]["commit"] = value
-
-    return into
 
 
 def test_publishing_a_run_writes_weights_card_and_table_rows(
@@ -279,6 +249,28 @@ def test_a_run_that_was_too_short_to_be_timed_is_published(seeds, checkout):
     check_cards(checkout)
 
 
+def test_scores_that_are_not_finite_become_a_dash(seeds, checkout):
+    """JSON has no NaN: a card with one would break every later refresh."""
+    finished = runs.finished(seeds)
+    for run, nll in zip(finished, (float("nan"), 1.0), strict=True):
+        run.scores |= {"nll": nll, "validation": {"ece": float("inf")}}
+    summary = publication._summary(finished, Classification.metrics)
+    json.dumps(summary, allow_nan=False)
+    assert summary["scores"]["nll"] == {"mean": None, "std": None}
+    assert [run["nll"] for run in summary["runs"]] == [None, 1.0]
+    assert summary["runs"][0]["validation"] == {"ece": None}
+
+    folder = publication.publish(seeds, checkout)
+    card = Card.from_folder(folder)
+    card.metrics.update(scores=summary["scores"], runs=summary["runs"])
+    assert "| NLL, nats | – | – |" in pages.card_page(
+        card, Recipe.from_toml(folder / "recipe.toml")
+    )
+    for table in pages.tables([card]).values():
+        assert "nan" not in table
+    assert " | – | " in pages.tables([card])["models/README.md"]
+
+
 def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
     names = [f"{NAME}_{letter}" for letter in "ab"]
     for run, name in zip(seeds, names, strict=True):
@@ -422,6 +414,67 @@ def test_default_names_equal_the_names_of_the_recipes():
         assert publication.usual_name(Recipe().override(changes)) == name
 
 
+def test_names_tell_tasks_data_and_methods_on_the_head_apart(tmp_path):
+    masks = f"dataset=masks:{tmp_path}/CamVid"
+    head = ["task=segmentation", "model=ResNet-18-0.5"]
+    for changes, name in (
+        ([*head, masks], "fcn_resnet_18_0p5_camvid"),
+        ([*head, f"{masks}/"], "fcn_resnet_18_0p5_camvid"),
+        (
+            [*head, masks, "head_keep_prob=0.9"],
+            "fcn_resnet_18_0p5_camvid_head_dropblock",
+        ),
+        (
+            [*head, masks, "head_keep_prob=0.9", "keep_prob=0.9"],
+            "fcn_resnet_18_0p5_camvid_dropblock_head_dropblock",
+        ),
+        (
+            [*head, masks, "head=deeplab", "head_keep_prob=0.9"],
+            "deeplab_resnet_18_0p5_camvid",
+        ),
+        ([*head, "dataset=shapes"], "fcn_resnet_18_0p5_shapes"),
+        (
+            ["task=detection", "model=ResNet-50", "dataset=shapes"],
+            "retinanet_resnet_50_shapes",
+        ),
+        (
+            ["task=detection", "model=ResNet-50", "dataset=coco:/data/coco"],
+            "retinanet_resnet_50_coco",
+        ),
+        (["dataset=cifar10:3.0.2"], "wrn_16_4_cifar10"),
+        ([f"dataset=folder:{tmp_path}/Flowers.2"], "wrn_16_4_flowers_2"),
+    ):
+        assert publication.usual_name(Recipe().override(changes)) == name
+
+
+def test_recipes_lose_the_paths_of_this_machine(tmp_path):
+    weights_file = tmp_path / "start.weights.h5"
+    weights_file.touch()
+    for kind, task in (
+        ("masks:", "segmentation"),
+        ("coco:", "detection"),
+        ("folder:", "classification"),
+    ):
+        recipe = Recipe().override(
+            [
+                f"task={task}",
+                f"dataset={kind}{tmp_path}/Some/",
+                f"data_dir={tmp_path}",
+                f"initial_weights={weights_file}",
+            ]
+        )
+        text = publication.portable(recipe).to_toml()
+        assert str(tmp_path) not in text
+        assert f'dataset = "{kind}Some"' in text
+        assert 'initial_weights = "start.weights.h5"' in text
+    for changes in (
+        ["dataset=imagenette/160px-v2:1.0.0"],
+        ["initial_weights=hf://owner/name@v1"],
+    ):
+        recipe = Recipe().override(changes)
+        assert publication.portable(recipe) == recipe
+
+
 def test_hardware_is_described_in_plain_words():
     training = {"devices": ["cpu:0"], "cpus": 2, "machine": "Linux x86_64"}
     assert pages.hardware(training) == "CPU, 2 cores (Linux x86_64)"
@@ -479,5 +532,8 @@ def test_the_digest_of_test_images_depends_on_every_label():
         arrays = {"test": (images, np.array(labels))}
         return publication.test_digest(data.dataset.ArrayDataset(arrays))
 
+    expected = hashlib.sha256(images)
+    expected.update(np.array([0, 1], "<i8"))
+    assert digest([0, 1]) == expected.hexdigest()
     assert digest([0, 1]) != digest([0, 2])
     assert digest([0.25, 0.5]) != digest([0.25, 0.75])

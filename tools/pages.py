@@ -5,6 +5,19 @@ import textwrap
 
 from keras_dropblock import tasks
 
+# What a network is for, and what it cannot refuse, by the name of the task.
+_PURPOSES = {
+    "detection": " for object detection",
+    "segmentation": " for semantic segmentation",
+}
+_LIMITS = {
+    "classification": "The model assigns one of its {} classes to any image. ",
+    "detection": "The model finds only objects of its {} classes, and may "
+    "take other things for them. ",
+    "segmentation": "The model assigns one of its {} classes to each pixel "
+    "of any image. ",
+}
+
 
 def tables(cards):
     """The tables of published models, by the page that shows them.
@@ -109,10 +122,15 @@ def hardware(training):
 
 def _mean_and_std(card, metric):
     score = card.metrics["scores"][metric.name]
-    text = metric.text(score["mean"])
+    text = _text(metric, score["mean"])
     if score["std"] is None:
         return text
     return f"{text} ± {metric.text(score['std'])}"
+
+
+def _text(metric, value):
+    """A score as text: a dash for None, which stands for NaN on a card."""
+    return "–" if value is None else metric.text(value)
 
 
 def card_page(card, recipe):
@@ -126,6 +144,7 @@ def card_page(card, recipe):
         f"![{caption}]({file})\n\n*{caption}*"
         for file, caption in recipe.task.pictures.items()
     )
+    top = ", top=3" if card.task == "classification" else ""
     return f"""# {card.name}
 
 {_what_it_is(card)}
@@ -134,7 +153,7 @@ def card_page(card, recipe):
 import keras_dropblock as kdb
 
 model = kdb.load("{card.name}")
-predictions = kdb.predict(model, ["image.png"], top=3)
+predictions = kdb.predict(model, ["image.png"]{top})
 ```
 
 ## Scores
@@ -159,7 +178,8 @@ def _what_it_is(card):
     height, width, channels = card.image_shape
     classes = len(card.class_names)
     return textwrap.fill(
-        f"{card.network} with {card.metrics['parameters']:,} parameters for "
+        f"{card.network}{_PURPOSES.get(card.task, '')} with "
+        f"{card.metrics['parameters']:,} parameters for "
         f"{card.dataset}: images of {height} x {width} pixels with "
         f"{channels} {'channels' if channels > 1 else 'channel'}"
         + (f", {classes} classes" if classes else "")
@@ -209,21 +229,16 @@ def _scores_table(card):
     own = card.metrics["runs"][0]
     for metric in tasks.find(card.task).metrics:
         every = _mean_and_std(card, metric)
-        lines.append(
-            f"| {metric.heading} | {every} | {metric.text(own[metric.name])} |"
-        )
+        one = _text(metric, own[metric.name])
+        lines.append(f"| {metric.heading} | {every} | {one} |")
     return "\n".join(lines) + "\n"
 
 
 def _limits(card):
     classes = len(card.class_names)
+    limit = _LIMITS.get(card.task, "").format(classes) if classes else ""
     return textwrap.fill(
-        (
-            f"The model assigns one of its {classes} classes to any image. "
-            if classes
-            else ""
-        )
-        + "Its scores hold only for images like those of its test set.",
+        f"{limit}Its scores hold only for images like those of its test set.",
         80,
     )
 

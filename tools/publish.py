@@ -14,6 +14,7 @@ regenerates the registry and the tables from models/*/card.json.
 import argparse
 import dataclasses
 import hashlib
+import math
 import os
 import pathlib
 import re
@@ -26,6 +27,7 @@ import numpy as np
 import pages
 from keras_dropblock import files, hub, runs
 from keras_dropblock.analysis.complexity import parameters
+from keras_dropblock.data import sources
 from keras_dropblock.errors import KerasDropBlockError
 from keras_dropblock.hub import registry, weights
 from keras_dropblock.report import curves
@@ -38,6 +40,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 REGISTRY = pathlib.Path("keras_dropblock", "hub", registry.REGISTRY.name)
 IN_GIT = 25_000_000  # maximum bytes of weights in the repository, per model
 IN_WHEEL = 2_000_000  # maximum bytes of weights in the wheel, in total
+_AT_ONCE = 64  # test images in memory at the same time
 _NOT_RUN = "Not run by this project yet."
 # The keys of a card's metrics that the registry includes.
 _IN_REGISTRY = ("n", "scores", "parameters", "weights", "test")
@@ -68,7 +71,8 @@ def publish(
         workdirs_: work directories of `fit`. The first one's weights are
             published.
         checkout: root of the checkout to write to.
-        name: name of the model. None: `<model>_<dataset>_<method>`.
+        name: name of the model. None: `<model>_<dataset>_<method>`, where
+            `<model>` begins with the network of the task, such as `fcn_`.
         in_wheel: whether to ship the weights in the package, which holds up
             to 2 MB in total. If False, they are written to
             `saved_models/<name>`, up to 25 MB.
@@ -83,7 +87,8 @@ def publish(
     Raises:
         WorkdirError: see `runs.finished`.
         PublishError: if the name is invalid or in use, the weights are too
-            large or do not give the scores, or `checkout` is not a checkout.
+            large or do not give the scores, `checkout` is not a checkout, or
+            `default` is given for another task than classification.
         DataError: if the test set is missing.
     """
     checkout = pathlib.Path(checkout)
@@ -91,6 +96,7 @@ def publish(
     first = finished[0]
     recipe = Recipe.from_toml(first.workdir / workdirs.RECIPE)
     name = _checked_name(name, recipe)
+    _check_default(default, recipe)
     _check_room(checkout, name)
     folder = checkout / "models" / name
     temporary = folder.with_name(f".{os.getpid()}.{name}")
@@ -142,6 +148,15 @@ def _checked_name(name, recipe):
             f"a-z, 0-9 and _. Received: name={name!r}. Did you mean {usual!r}?"
         )
     return name
+
+
+def _check_default(default, recipe):
+    if default and recipe.task.name() != "classification":
+        raise PublishError(
+            "`default` must be false for other tasks than classification: "
+            "weights=DATASET selects the weights of a classifier. Received: "
+            f"default=True for the task {recipe.task.name()}."
+        )
 
 
 def _check_room(checkout, name):
@@ -230,6 +245,8 @@ def _write_page(folder, card):
 def _check_scores(run, found, recipe):
     for metric in recipe.task.metrics:
         here, there = found[metric.name], run.scores[metric.name]
+        if math.isnan(here) and math.isnan(there):
+            continue  # nothing to measure, as AP without any object
         if not abs(here - there) <= metric.tolerance:
             raise PublishError(
                 f"The weights of {run.workdir} do not give its scores: "
@@ -239,14 +256,36 @@ def _check_scores(run, found, recipe):
 
 
 def test_digest(dataset):
-    """SHA-256 of the test images and labels. None if they are not in memory."""
+    """SHA-256 of the test images and labels.
+
+    None for images that are read from disk in every epoch.
+    """
     if not hasattr(dataset, "arrays"):
         return None
     images, labels = dataset.arrays["test"]
-    digest = hashlib.sha256(np.ascontiguousarray(images))
-    kind = "<i8" if labels.dtype.kind in "iu" else "<f8"
-    digest.update(np.ascontiguousarray(labels, kind))
+    digest = hashlib.sha256()
+    for rows in _parts(images):
+        digest.update(np.ascontiguousarray(rows))
+    for rows in _label_parts(labels):
+        kind = "<i8" if rows.dtype.kind in "iub" else "<f8"
+        digest.update(np.ascontiguousarray(rows, kind))
     return digest.hexdigest()
+
+
+def _parts(rows):
+    """Consecutive parts of an array, or of `Rows` which this reads."""
+    for start in range(0, len(rows), _AT_ONCE):
+        yield rows[start : start + _AT_ONCE]
+
+
+def _label_parts(labels):
+    """Labels as arrays: of classes, of masks, or of each image's objects."""
+    if not hasattr(labels, "objects"):
+        yield from _parts(labels)
+        return
+    for found in labels.objects:
+        yield np.array(found.size)
+        yield from (found.boxes, found.classes, found.crowd, found.area)
 
 
 def _summary(finished, metrics):
@@ -266,7 +305,7 @@ def _summary(finished, metrics):
         "runs": [
             {
                 "seed": run.recipe["seed"],
-                **run.scores,
+                **_for_json(run.scores),
                 "hours": _mean([run.hours], 4),
                 "images_per_second": _mean([run.images_per_second], 1),
             }
@@ -286,8 +325,22 @@ def _summary(finished, metrics):
     }
 
 
+def _for_json(value):
+    """A copy of scores with None for NaN and infinity, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _for_json(part) for key, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def _mean_and_std(values):
-    """Mean and sample standard deviation, which is None for one value."""
+    """Mean and sample standard deviation, which is None for one value.
+
+    Both are None if a value is not finite.
+    """
+    if not all(map(math.isfinite, values)):
+        return {"mean": None, "std": None}
     std = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "std": std}
 
@@ -299,26 +352,44 @@ def _mean(values, digits):
 
 
 def portable(recipe):
-    """A copy of a recipe without the paths of the machine that ran it."""
-    dataset = recipe.dataset
-    if dataset.endswith(".npz"):
-        dataset = pathlib.Path(dataset).name
-    elif dataset.startswith("folder:"):
-        dataset = f"folder:{pathlib.Path(dataset).name}"
-    return dataclasses.replace(recipe, dataset=dataset, data_dir=None)
+    """A copy of a recipe without the paths of the machine that ran it.
+
+    The last part of a path stays: `masks:/data/CamVid` becomes
+    `masks:CamVid`.
+    """
+    start, path = sources.divided(recipe.dataset)
+    task = recipe.task
+    weights_ = getattr(task, "initial_weights", None)
+    if weights_ is not None and os.path.exists(weights_):
+        last = _last_part(weights_)
+        task = dataclasses.replace(task, initial_weights=last)
+    return dataclasses.replace(
+        recipe,
+        task=task,
+        dataset=start + (_last_part(path) if path else ""),
+        data_dir=None,
+    )
+
+
+def _last_part(path):
+    return pathlib.Path(os.path.abspath(path)).name
 
 
 def usual_name(recipe):
     """The default name `<model>_<dataset>_<method>`, in lower snake case."""
-    dataset = portable(recipe).dataset.removeprefix("folder:")
-    dataset = pathlib.Path(re.split("[:/]", dataset)[0])
-    if recipe.dataset.endswith(".npz"):
-        dataset = pathlib.Path(recipe.dataset).stem
+    start, path = sources.divided(recipe.dataset)
+    dataset = re.split("[:/]", start)[0]
+    if path:
+        dataset = _last_part(path).removesuffix(".npz")
     flat = recipe.flat()
+    head_keep_prob = flat.get("head_keep_prob", 1.0)
+    if flat.get("head") != "fcn":
+        head_keep_prob = 1.0  # no other head has DropBlock
     methods = [
         name
         for name, used in (
             ("dropblock", recipe.keep_prob < 1),
+            ("head_dropblock", head_keep_prob < 1),
             ("dropout", recipe.dropout),
             ("spatial_dropout", recipe.spatial_dropout),
             ("shortcut_dropout", recipe.shortcut_dropout),
@@ -329,22 +400,31 @@ def usual_name(recipe):
         )
         if used
     ]
-    name = "_".join([network_name(recipe), str(dataset), *methods])
+    name = "_".join([network_name(recipe), dataset, *methods])
     return re.sub("[^a-z0-9]+", "_", name.lower())
 
 
 def network_name(recipe):
-    """The network in lower snake case: `wrn_40_2_b313`, `resnet_18_1p5`."""
+    """The network in lower snake case: `wrn_40_2_b313`, `resnet_18_1p5`.
+
+    The network of another task than classification comes first:
+    `fcn_resnet_50`, `retinanet_resnet_50`.
+    """
     name = re.sub(r"[(),]", "", recipe.model.lower()).replace(".", "p")
-    return name.replace("-", "_")
+    name = name.replace("-", "_")
+    heads = {
+        "detection": "retinanet_",
+        "segmentation": f"{recipe.flat().get('head')}_",
+    }
+    return heads.get(recipe.task.name(), "") + name
 
 
 def _tell_recipe(checkout, name):
     """Add a link to the card to the head of the recipe."""
-    path = checkout / "training" / "recipes" / f"{name}.toml"
-    if path.is_file() and _NOT_RUN in (text := path.read_text("utf-8")):
-        result = f"Result: models/{name}/README.md."
-        files.write_text(path, text.replace(_NOT_RUN, result))
+    for path in checkout.glob(f"training/recipes/**/{name}.toml"):
+        if _NOT_RUN in (text := path.read_text("utf-8")):
+            result = f"Result: models/{name}/README.md."
+            files.write_text(path, text.replace(_NOT_RUN, result))
 
 
 def main():

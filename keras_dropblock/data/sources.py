@@ -80,6 +80,19 @@ def load(source, options=None, **changes):
     return _tfds(source, options)
 
 
+def divided(source):
+    """Divide the name of a data set where its path begins.
+
+    Returns:
+        (start, path): `("masks:", "/data/CamVid")`, `("", "/data/x.npz")` or,
+        for a data set without a path, `("cifar10", "")`.
+    """
+    prefix = _prefix(source)
+    if prefix.endswith(":") and prefix in _LABELS:
+        return prefix, source.removeprefix(prefix)
+    return ("", source) if source.endswith(".npz") else (source, "")
+
+
 def has_own_validation(source):
     """Whether a folder of images or a .npz file has a validation split."""
     if source.startswith(mask_folders.MASKS):
