@@ -277,6 +277,25 @@ def test_recipes_for_other_networks_or_without_labels_are_refused(root):
 # --- a run
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "head_keep_prob=0.9",
+        "head_block_size=5",
+        "head_filters=64",
+        "head_level=2",
+    ],
+)
+def test_keys_that_deeplab_does_not_use_are_refused(change):
+    segmentation = kdb.Recipe().override(["task=segmentation"])
+    segmentation.override([change])
+    key = change.partition("=")[0]
+    with pytest.raises(RecipeError, match=f'`{key}` needs `head` = "fcn"'):
+        segmentation.override([change, "head=deeplab"])
+    deeplab = segmentation.override(["head=deeplab", "head_filters=256"])
+    assert deeplab.task.head == "deeplab"
+
+
 @pytest.fixture(scope="module")
 def run(root, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "run"

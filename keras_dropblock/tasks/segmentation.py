@@ -19,7 +19,7 @@ from keras_dropblock.analysis.segmentation import (
 )
 from keras_dropblock.data import framing
 from keras_dropblock.data import images as image_reading
-from keras_dropblock.errors import DataError
+from keras_dropblock.errors import DataError, RecipeError
 from keras_dropblock.tasks import backbones
 from keras_dropblock.tasks.fcn import FCN, mask_loss
 from keras_dropblock.tasks.metric import Metric
@@ -29,6 +29,7 @@ from keras_dropblock.tasks.vision import DeepLab
 
 _SHOWN = 4  # images in the pictures of a run
 HEADS = ("fcn", "deeplab")
+_OF_FCN = ("head_keep_prob", "head_block_size", "head_filters", "head_level")
 # Scale of the images in training. The paper does not give it.
 _JITTER = (0.5, 2.0)
 
@@ -38,7 +39,8 @@ class Segmentation(FineTuned):
     """Semantic segmentation: one class for each pixel.
 
     `head = "fcn"` trains `FCN`, the network of the DropBlock paper, and
-    `head = "deeplab"` trains `DeepLab`, which needs the extra `vision`.
+    `head = "deeplab"` trains `DeepLab`, which needs the extra `vision`. The
+    other keys `head_*` need `head = "fcn"`.
     """
 
     head: str = keys.choice(
@@ -103,6 +105,21 @@ class Segmentation(FineTuned):
     draws_epochs: typing.ClassVar = True
     any_size: typing.ClassVar = True
     explained_layer: typing.ClassVar = "group4"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.head != "fcn":
+            self._check_unused_keys()
+
+    def _check_unused_keys(self):
+        """Raise `RecipeError` if a key that only fcn uses is set."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in _OF_FCN and value != field.default:
+                raise RecipeError(
+                    f'`{field.name}` needs `head` = "fcn". Received: '
+                    f"{field.name}={value}, head={self.head}."
+                )
 
     def usual_augmentation(self, dataset):
         return "scale_flip"
