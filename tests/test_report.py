@@ -163,6 +163,21 @@ def test_the_band_is_the_standard_deviation_over_the_runs_of_an_epoch():
     assert mean[0] == 1 and np.isnan(mean[1])
 
 
+def test_a_metric_of_every_tenth_epoch_is_one_line(tmp_path):
+    """Also in a long run, whose epochs have no markers."""
+    measured = {9: 0.25, 19: 0.5, 29: 0.25, 39: 0.5}
+    values = [measured.get(epoch, float("nan")) for epoch in range(40)]
+    write_run(tmp_path / "run", values, "epochs=40")
+    grouped, _ = groups.group(groups.read([tmp_path / "run"])[0])
+    (svg,) = (svg for title, svg in charts.of(grouped) if title == "error, %")
+    color = charts.COLORS[0]
+    (line,) = re.findall(
+        rf'<path d="([^"]*)"[^>]*stroke: {color}; stroke-width: 1.6', svg
+    )
+    assert line.count("M") == 1 and line.count("L") == 3
+    assert charts.measured([np.array(values)]).tolist() == [*measured]
+
+
 def test_scores_are_means_with_deviations_over_finished_runs(shown):
     (heading, plain, dropped) = shown[0].tables[0]
     assert heading[:5] == ["keep_prob", "n", "seeds", "accuracy, %"] + [

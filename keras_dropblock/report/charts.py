@@ -102,7 +102,7 @@ def _draw(title, logarithmic, lines):
         figure = Figure(figsize=(3.6, 2.8), layout="constrained")
         axes = figure.subplots()
         positive = [
-            _line(axes, color, split, *mean_and_band(series), logarithmic)
+            _line(axes, color, split, series, logarithmic)
             for color, split, series in lines
         ]
         axes.set(title=title, xlabel="epoch")
@@ -121,14 +121,28 @@ def _draw(title, logarithmic, lines):
     return f"{start}{opening}{close}{_STYLE}{rest}"
 
 
-def _line(axes, color, split, mean, std, logarithmic):
+def measured(series):
+    """Indices of the epochs in which at least one run has a finite value.
+
+    Detectors measure AP only every few epochs, and log NaN in the others.
+    """
+    longest = max(map(len, series))
+    known = np.zeros(longest, bool)
+    for one in series:
+        known[: len(one)] |= np.isfinite(one)
+    return np.flatnonzero(known)
+
+
+def _line(axes, color, split, series, logarithmic):
     """Draw one line and its band. Returns whether it has a positive value."""
+    epochs = measured(series)
+    mean, std = (values[epochs] for values in mean_and_band(series))
     if logarithmic:
         mean = np.where(mean > 0, mean, np.nan)  # log scale: leave a gap at 0
-    epochs = np.arange(1, len(mean) + 1)
     low = mean - std
     if logarithmic:
         low = np.where(low > 0, low, mean)
+    epochs = epochs + 1
     axes.fill_between(epochs, low, mean + std, color=color, alpha=0.2, lw=0)
     style = {"ls": "--", "lw": 1} if split == "train" else {"lw": 1.6}
     # A single epoch has no line, so each epoch is marked in short runs.
