@@ -429,7 +429,7 @@ def test_names_tell_tasks_data_and_methods_on_the_head_apart(tmp_path):
             "fcn_resnet_18_0p5_camvid_dropblock_head_dropblock",
         ),
         (
-            [*head, masks, "head=deeplab", "head_keep_prob=0.9"],
+            [*head, masks, "head=deeplab"],
             "deeplab_resnet_18_0p5_camvid",
         ),
         ([*head, "dataset=shapes"], "fcn_resnet_18_0p5_shapes"),

@@ -382,14 +382,11 @@ def usual_name(recipe):
     if path:
         dataset = _last_part(path).removesuffix(".npz")
     flat = recipe.flat()
-    head_keep_prob = flat.get("head_keep_prob", 1.0)
-    if flat.get("head") != "fcn":
-        head_keep_prob = 1.0  # no other head has DropBlock
     methods = [
         name
         for name, used in (
             ("dropblock", recipe.keep_prob < 1),
-            ("head_dropblock", head_keep_prob < 1),
+            ("head_dropblock", flat.get("head_keep_prob", 1.0) < 1),
             ("dropout", recipe.dropout),
             ("spatial_dropout", recipe.spatial_dropout),
             ("shortcut_dropout", recipe.shortcut_dropout),
