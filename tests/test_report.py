@@ -14,7 +14,7 @@ from absl.testing import flagsaver
 from keras_dropblock.errors import ReportError, WorkdirError
 from keras_dropblock.report import charts, findings, groups, page, tables
 from keras_dropblock.training import evaluation
-from keras_dropblock.training.recipe import Recipe
+from keras_dropblock.training.recipe import Recipe, defaults
 from small_runs import card
 
 pytest.importorskip("jinja2")
@@ -141,7 +141,7 @@ def drawn_page(workdir, path):
 @pytest.fixture(scope="module")
 def shown(runs, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "new" / "report.html"
-    return Page(page.write(runs, path, defaults=Recipe().flat())), path
+    return Page(page.write(runs, path, defaults=defaults)), path
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_group(runs):
@@ -268,12 +268,41 @@ def test_the_recipe_marks_what_is_not_the_default(runs):
     grouped, _ = groups.group(groups.read(runs)[0])
     rows = {
         key: (value, changed)
-        for key, value, changed in tables.recipe(grouped, Recipe().flat())
+        for key, value, changed in tables.recipe(grouped, defaults)
     }
     assert rows["keep_prob"] == ("1 | 0.9", True)
     assert rows["model"] == ("WRN-10-1", True)
     assert rows["learning_rate_drops"] == ("[60, 120, 160]", False)
     assert "seed" not in rows
+
+
+def test_the_defaults_are_those_of_each_runs_own_task(tmp_path, parsed_flags):
+    from keras_dropblock.cli import report
+
+    folders = []
+    for task, *changes in (
+        ("classification",),
+        ("segmentation", "model=ResNet-18", "head_keep_prob=0.9"),
+        ("detection", "model=ResNet-18"),
+    ):
+        recipe = [f"task={task}", *changes]
+        folders.append(write_run(tmp_path / task, (0.1,), *recipe))
+        path = folders[-1] / "card.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "task": task}))
+    for chosen, expected in (
+        (folders, {"model", "epochs", "head_keep_prob"}),
+        (folders[2:], {"model", "epochs"}),
+    ):
+        grouped, _ = groups.group(groups.read(chosen)[0])
+        rows = tables.recipe(grouped, defaults)
+        assert {key for key, _, changed in rows if changed} == expected
+        assert not any(x for *_, x in tables.recipe(grouped, None))
+    with flagsaver.flagsaver(out=str(tmp_path / "report.html")):
+        report.report([str(folders[2])])
+    text = (tmp_path / "report.html").read_text("utf-8")
+    bold = re.findall(r"<td><b>([^<]*)</b></td>", text)
+    assert bold == ["ResNet-18", "3"]
 
 
 def test_unfinished_and_diverged_runs_are_named_as_such(tmp_path, shown):

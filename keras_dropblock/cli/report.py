@@ -24,13 +24,13 @@ def report(runs=()):
     if not runs:
         raise app.UsageError("At least one run must be given.")
     from keras_dropblock.report import page
-    from keras_dropblock.training.recipe import Recipe
+    from keras_dropblock.training.recipe import defaults
 
     path = page.write(
         runs,
         OUT.value or "report.html",
         analysis=_ANALYSIS.value,
-        defaults=Recipe().flat(),
+        defaults=defaults,
     )
     print(f"The report is in {path}.")
 

@@ -26,8 +26,9 @@ def write(folders, path, *, analysis=None, defaults=None):
             searches.
         path: file to write, `.html`. Links to files are relative to it.
         analysis: folder with an analysis that compares the runs, or None.
-        defaults: dict from the keys of a recipe to their default values.
-            Other values are in bold. None: no value is.
+        defaults: function from the name of a task to a dict from the keys of
+            its recipes to their default values. Other values are in bold.
+            None: no value is.
 
     Returns:
         `pathlib.Path` of the page.

@@ -39,16 +39,26 @@ def _row(group, keys, metrics, scores):
 
 
 def recipe(grouped, defaults):
-    """(key, its values in the groups, whether one is not the default)."""
+    """(key, its values in the groups, whether one is not the default).
+
+    Args:
+        grouped: list of `Group`s.
+        defaults: see `page.write`.
+    """
+    usual = [{} for _ in grouped]
+    if defaults is not None:
+        usual = [defaults(group.runs[0].card.task) for group in grouped]
     rows = []
     order = [key for group in grouped for key in group.recipe]
     for key in dict.fromkeys(order):
         if key == "seed":
             continue
         values = [group.recipe.get(key) for group in grouped]
-        usual = values if defaults is None else [_listed(defaults.get(key))]
         texts = dict.fromkeys(map(groups.shown, values))
-        changed = any(_listed(value) not in usual for value in values)
+        changed = defaults is not None and any(
+            _listed(value) != _listed(of_task.get(key))
+            for value, of_task in zip(values, usual, strict=True)
+        )
         rows.append((key, " | ".join(texts), changed))
     return rows
 

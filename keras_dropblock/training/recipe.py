@@ -152,6 +152,15 @@ class Recipe(RecipeKeys):
         files.write_text(path, self.to_toml())
 
 
+def defaults(task):
+    """All keys of a recipe for a task with their default values, as a dict.
+
+    Args:
+        task: name of the task, as in a recipe.
+    """
+    return Recipe().replaced({"task": task}, "The run").flat()
+
+
 def _unknown(name, task, known):
     """The error for a key that is unknown to a recipe of this task."""
     for other in tasks.TASKS:
