@@ -1,6 +1,7 @@
 """How much of the maps of detectors and segmentations lies on objects."""
 
 import csv
+import dataclasses
 import json
 
 import keras
@@ -10,7 +11,7 @@ from absl.testing import flagsaver
 
 import keras_dropblock as kdb
 import mask_folders
-from keras_dropblock.analysis import objects, studies, subjects
+from keras_dropblock.analysis import charts, objects, studies, subjects
 from keras_dropblock.cli import analyze
 from keras_dropblock.data import annotated
 from keras_dropblock.errors import WeightsError
@@ -96,6 +97,43 @@ def test_a_map_of_the_object_is_inside_and_a_constant_one_is_as_the_image(
     assert float(bright["covered"]) == pytest.approx(36 / 384)
     for name in ("maps.png", "inside.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def with_an_absent_class_first(images, masks):
+    """A subject whose first class covers less than 1 % of each image."""
+    small = np.zeros_like(masks)
+    small[:, 0, :3] = True  # 3 of 384 pixels
+    usual = subject(network((1, 0)), masks, images)
+    absent = objects.Objects(
+        "ground", objects.predicted_pixels(0), lambda: small
+    )
+    return dataclasses.replace(usual, objects=(absent, *usual.objects))
+
+
+def test_the_first_class_that_is_on_an_image_is_drawn(tmp_path, monkeypatch):
+    images, masks = squares(3)
+    drawn = []
+
+    def draw(images, names, networks, path, masks):
+        drawn.append((names, networks[0][1].shape, masks.sum()))
+        charts_drawn(images, names, networks, path, masks)
+
+    charts_drawn = charts.draw_maps
+    monkeypatch.setattr(charts, "draw_maps", draw)
+    studied = with_an_absent_class_first(images, masks)
+    studies.study_maps([studied], tmp_path, subjects.Settings())
+    assert drawn == [(["square"] * 3, (3, 16, 24), 3 * 36)]
+    assert [row["object"] for row in read(tmp_path / "maps.csv")] == ["square"]
+    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_classes_without_any_image_are_an_error_that_names_them(tmp_path):
+    images, masks = squares(2)
+    none = with_an_absent_class_first(images, np.zeros_like(masks))
+    with pytest.raises(
+        ValueError, match="at least 1 % of an image.* 2 images .*ground, square"
+    ):
+        studies.study_maps([none], tmp_path, subjects.Settings())
 
 
 def test_runs_with_one_label_are_averaged():

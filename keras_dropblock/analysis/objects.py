@@ -111,27 +111,17 @@ def study_objects(subjects, folder, settings):
     It writes three studies. `maps` has pictures, and a row for each network
     and class. `spread` has the mean and standard deviation over networks that
     differ only in the seed. `inside` is a plot.
+
+    Raises:
+        ValueError: if no class covers 1 % of an image.
     """
-    rows, drawn = [], []
+    rows = []
     for subject in subjects:
         for objects in subject.objects:
-            if not len(objects.chosen):
-                continue
-            maps = _maps(subject, objects, objects.chosen)
-            rows += subject.rows([_row(objects, maps)])
-        first = subject.objects[0]
-        shown = first.chosen[:_PICTURES]
-        names = [first.name] * len(shown)
-        drawn.append((subject.name, _maps(subject, first, shown), names))
-    first = subjects[0]
-    shown = first.objects[0].chosen[:_PICTURES]
-    charts.draw_maps(
-        first.images[shown],
-        [first.objects[0].name] * len(shown),
-        drawn,
-        pathlib.Path(folder, "maps.png"),
-        masks=first.objects[0].find()[shown],
-    )
+            if len(objects.chosen):
+                maps = _maps(subject, objects, objects.chosen)
+                rows += subject.rows([_row(objects, maps)])
+    _draw_first(subjects, pathlib.Path(folder, "maps.png"))
     panels = [
         charts.Panel(title, "object", "share", charts.series(rows, "object", y))
         for title, y in (
@@ -147,9 +137,31 @@ def study_objects(subjects, folder, settings):
     write(folder, "spread", title, averages, subjects, settings)
 
 
+def _draw_first(subjects, path):
+    """Draw the maps of the first class that is on an image."""
+    first = subjects[0]
+    found = [i for i, x in enumerate(first.objects) if len(x.chosen)]
+    if not found:
+        names = ", ".join(objects.name for objects in first.objects)
+        raise ValueError(
+            f"An object must cover at least {100 * _LEAST:g} % of an image "
+            f"to be studied. Received: {len(first.images)} images of {first.name}, "
+            f"none with such an object of the classes {names}. Choose other "
+            "classes with --objects, or more images with --images."
+        )
+    index = found[0]
+    objects = first.objects[index]
+    shown = objects.chosen[:_PICTURES]
+    names = [objects.name] * len(shown)
+    drawn = [
+        (subject.name, _maps(subject, subject.objects[index], shown), names)
+        for subject in subjects
+    ]
+    masks = objects.find()[shown]
+    charts.draw_maps(first.images[shown], names, drawn, path, masks=masks)
+
+
 def _maps(subject, objects, chosen):
-    if not len(chosen):
-        return np.zeros((0, 1, 1), "float32")
     return grad_cam(
         subject.model,
         subject.inputs(subject.images[chosen]),
