@@ -145,9 +145,9 @@ def _draw_first(subjects, path):
         names = ", ".join(objects.name for objects in first.objects)
         raise ValueError(
             f"An object must cover at least {100 * _LEAST:g} % of an image "
-            f"to be studied. Received: {len(first.images)} images of {first.name}, "
-            f"none with such an object of the classes {names}. Choose other "
-            "classes with --objects, or more images with --images."
+            f"to be studied. Received: {len(first.images)} images of "
+            f"{first.name}, none with such an object of the classes {names}. "
+            "Choose other classes with --objects, or more images with --images."
         )
     index = found[0]
     objects = first.objects[index]
