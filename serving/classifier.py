@@ -83,7 +83,7 @@ class Classifier(Model):
     def get_output_types(self):
         return [
             {
-                "name": _name(key),
+                "name": _name(key, "serve_uint8"),
                 "datatype": _DATATYPES[spec.dtype.as_numpy_dtype],
                 "shape": [-1 if side is None else side for side in spec.shape],
             }
@@ -157,6 +157,7 @@ class Signature:
         ].items()
         outputs = function.structured_outputs
         self.outputs = outputs
+        self._key = key
         self._function = function
         self._batcher = Batcher(
             self._call, batch_size, executor, ROWS.labels(key).observe
@@ -167,7 +168,10 @@ class Signature:
 
     def _call(self, rows):
         outputs = self._function(**{self.name: tf.constant(rows)})
-        return {_name(key): value.numpy() for key, value in outputs.items()}
+        return {
+            _name(key, self._key): value.numpy()
+            for key, value in outputs.items()
+        }
 
     def warm_up(self):
         # A signature may take images of any size.
@@ -222,10 +226,14 @@ class Signature:
             raise InvalidInput(f"There must be {self._count}, in a list.")
 
     def _numbers(self, rows):
-        """Convert an array to the signature's type, or raise InvalidInput."""
+        """Convert an array to the signature's type, or raise InvalidInput.
+
+        A signature that takes any size has None for height and width.
+        """
         whole = np.issubdtype(self._kind, np.integer)
         if (
-            not self.spec.shape.is_compatible_with(rows.shape)
+            0 in rows.shape
+            or not self.spec.shape.is_compatible_with(rows.shape)
             or rows.dtype.kind not in ("iu" if whole else "iuf")
             or (
                 whole
@@ -234,9 +242,9 @@ class Signature:
             )
         ):
             kind = "whole numbers from 0 to 255" if whole else "numbers"
-            raise InvalidInput(
-                f"Each instance must be {list(self.spec.shape[1:])} {kind}."
-            )
+            sides = [side or "1 or more" for side in self.spec.shape[1:]]
+            shape = ", ".join(map(str, sides))
+            raise InvalidInput(f"Each instance must be [{shape}] {kind}.")
         with np.errstate(over="ignore"):
             rows = rows.astype(self._kind, copy=False)
         if not whole and not np.isfinite(rows).all():
@@ -267,9 +275,14 @@ def _files(instances):
     return files
 
 
-def _name(key):
-    """The name of an output. The SavedModel calls a single one output_0."""
-    return "probabilities" if key == "output_0" else key
+def _name(key, signature):
+    """The name of an output. The SavedModel calls a single one output_0.
+
+    Only these signatures of a classifier give one output without a name.
+    """
+    if key != "output_0":
+        return key
+    return "features" if signature == "features" else "probabilities"
 
 
 def _plain(key, rows):

@@ -1,4 +1,4 @@
-"""Classify image files with a server.
+"""Send image files to a server and print its answers.
 
 Works with serving/server.py and with TensorFlow Serving:
 
@@ -15,7 +15,7 @@ import urllib.request
 
 
 def classify(url, model, files, timeout=30.0):
-    """Classify image files in one request.
+    """Send image files in one request, to a model of any task.
 
     Args:
         url: URL of the server, such as `http://127.0.0.1:8080`.
@@ -24,7 +24,9 @@ def classify(url, model, files, timeout=30.0):
         timeout: timeout in seconds.
 
     Returns:
-        A list of dicts with `probabilities` and `status`, one for each file.
+        A list of dicts with `status` and the model's answer, one for each
+        file: `probabilities` of a classifier, `mask_bytes` of a segmentation
+        network, or `boxes`, `scores`, `labels` and `num_detections`.
 
     Raises:
         RuntimeError: if the server rejects the request. The message has the
@@ -46,6 +48,20 @@ def classify(url, model, files, timeout=30.0):
         raise RuntimeError(f"HTTP {error.code}: {reason}") from error
 
 
+def described(answer, labels=None):
+    """An answer as text: the most likely class, or else the answer as JSON.
+
+    Args:
+        answer: see `classify`.
+        labels: names of the classes, or None.
+    """
+    if "probabilities" not in answer:
+        return json.dumps({k: v for k, v in answer.items() if k != "status"})
+    best = max(answer["probabilities"])
+    found = answer["probabilities"].index(best)
+    return f"{labels[found] if labels else found} ({best:.1%})"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8080")
@@ -62,9 +78,7 @@ def main():
         if answer["status"] != "ok":
             print(f"{image}: {answer['status']}")
             continue
-        best = max(answer["probabilities"])
-        found = answer["probabilities"].index(best)
-        print(f"{image}: {labels[found] if labels else found} ({best:.1%})")
+        print(f"{image}: {described(answer, labels)}")
     return any(answer["status"] != "ok" for answer in answers)
 
 

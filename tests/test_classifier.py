@@ -84,13 +84,22 @@ def save(path):
             tf.TensorSpec((None, None, None, 1), tf.uint8, "images")
         ],
     )
+    module.features = tf.function(
+        mean, input_signature=[tf.TensorSpec(shape, tf.uint8, "images")]
+    )
     module.serve_bytes = tf.function(
         lambda files: {"length": tf.strings.length(files)[:, None]},
         input_signature=[tf.TensorSpec((None,), tf.string, "images")],
     )
     signatures = {
         name: getattr(module, name)
-        for name in ("serve", "serve_uint8", "serve_bytes", "any_size")
+        for name in (
+            "serve",
+            "serve_uint8",
+            "serve_bytes",
+            "features",
+            "any_size",
+        )
     } | {"serving_default": module.serve}
     tf.saved_model.save(module, str(path), signatures)
 
@@ -127,6 +136,52 @@ def test_the_outputs_are_described_by_name_type_and_shape(classifier):
     assert classifier.get_output_types() == [
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, 1]}
     ]
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 0, 1), (2, 3, 0, 1), (1, 0, 4, 1)])
+def test_images_without_pixels_are_rejected_also_of_any_size(classifier, shape):
+    signature = classifier._signature("any_size")
+    for kind in ("uint8", "int64"):
+        with pytest.raises(InvalidInput, match=r"\[1 or more, 1 or more, 1\]"):
+            signature.tensor(np.zeros(shape, kind))
+
+
+def test_only_probabilities_are_called_probabilities(classifier):
+    images = np.zeros((1, 2, 3, 1), "uint8")
+    for key, name in (
+        ("serve", "probabilities"),
+        ("serving_default", "probabilities"),
+        ("features", "features"),
+        ("serve_bytes", "length"),
+    ):
+        signature = classifier._signature(key)
+        rows = np.array([b"x"], object) if key == "serve_bytes" else images
+        assert [*asyncio.run(signature(signature.tensor(rows)))] == [name]
+
+
+def test_the_client_prints_the_answers_of_every_task(
+    monkeypatch, capsys, tmp_path
+):
+    import client
+
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    for answer, line in (
+        ({"status": "ok", "probabilities": [0.25, 0.75]}, "1 (75.0%)"),
+        (
+            {"status": "ok", "mask_bytes": {"b64": "YQ=="}},
+            '{"mask_bytes": {"b64": "YQ=="}}',
+        ),
+        (
+            {"boxes": [[0, 1, 2, 3]], "scores": [0.5], "status": "ok"},
+            '{"boxes": [[0, 1, 2, 3]], "scores": [0.5]}',
+        ),
+        ({"mask_bytes": {"b64": ""}, "status": "empty file"}, "empty file"),
+    ):
+        monkeypatch.setattr(client, "classify", lambda *_, a=answer: [a])
+        monkeypatch.setattr("sys.argv", ["client", "--model=x", str(path)])
+        assert client.main() == (answer["status"] != "ok")
+        assert capsys.readouterr().out == f"{path}: {line}\n"
 
 
 @pytest.mark.parametrize(

@@ -464,6 +464,8 @@ def test_an_export_answers_in_the_images_own_pixels(run, tmp_path):
     decoded = tf.io.decode_png(png).numpy()[..., 0]
     np.testing.assert_array_equal(decoded, mask)
     assert nothing == b"" and answers["status"].numpy()[1] != b"ok"
+    raw = loaded.signatures["serve_normalized"]
+    assert raw.structured_outputs["logits"].shape.as_list() == [None, 64, 96, 2]
     with pytest.raises(ExportError, match="LiteRT files are for class"):
         kdb.export(model, tmp_path, format="litert")
     with pytest.raises(ExportError, match="`monte_carlo_samples` must be 0"):

@@ -40,9 +40,16 @@ def endpoints(served, monte_carlo_samples=0):
 
 
 def _heads(served):
-    """From normalized images of the network's size to its raw outputs."""
-    model = served.model
-    return lambda images: model(images, training=False)
+    """From normalized images of the network's size to its raw outputs.
+
+    They are a dict, so that each output has a name.
+    """
+
+    def heads(images):
+        outputs = served.model(images, training=False)
+        return outputs if isinstance(outputs, dict) else {"logits": outputs}
+
+    return heads
 
 
 def _answers(served, frames, sizes, encoded):
@@ -110,7 +117,7 @@ def compare(served, path):
         [np.asarray(served.preprocessing.fit(tf.constant(i))) for i in images]
     )
     normalized = served.preprocessing.normalize(frames)
-    heads = served.model(normalized, training=False)
+    heads = _heads(served)(normalized)
     check_same("SavedModel", loaded.serve_normalized(normalized), heads)
     files = tf.stack([*map(tf.io.encode_png, images), b""])
     of_files = loaded.serve_bytes(files)

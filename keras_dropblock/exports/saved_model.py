@@ -53,8 +53,9 @@ def export_saved_model(
       uint8; from `serve_bytes`, `mask_bytes` (batch,), a PNG file with the
       mask of each image.
 
-    `serve_normalized` then gives the raw outputs of the network, and there
-    are no `features` and no `monte_carlo`.
+    `serve_normalized` then gives a dict of the raw outputs of the network:
+    `logits` of pixels, or `bbox_regression` and `cls_logits` of anchors.
+    There are no `features` and no `monte_carlo`.
 
     Trainable variables stay trainable, so a loaded SavedModel can be
     fine-tuned.
