@@ -102,7 +102,8 @@ class LogRegularization(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         with self.on_one_device() as model:
-            logs["regularization_loss"] = sum(map(float, model.losses))
+            losses = map(keras.ops.convert_to_numpy, model.losses)
+            logs["regularization_loss"] = sum(map(float, losses))
 
 
 class ShowOnBar(keras.callbacks.Callback):
