@@ -201,7 +201,7 @@ def page(evidence):
     """The text of docs/evidence.md."""
     parts, missing = [INTRODUCTION], []
     for name, claim in evidence.claims.items():
-        if not any(evidence.finished(run) for run in claim["runs"]):
+        if not _has_results(evidence, claim):
             missing.append(f"- {claim['title']} ({claim['source']})")
             continue
         parts += [f"## {claim['title']}", f"*{claim['source']}.*"]
@@ -230,6 +230,12 @@ def page(evidence):
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
+def _has_results(evidence, claim):
+    """Whether more than the baseline is finished, if there is more."""
+    others = [run for run in claim["runs"] if run != claim["baseline"]]
+    return any(evidence.finished(run) for run in others or claim["runs"])
+
+
 def _hours(evidence):
     """Hours of training steps of all finished runs."""
     from keras_dropblock.runs import Run
@@ -256,9 +262,9 @@ def _machines(evidence):
 
 
 def draw_all(evidence, folder):
-    """Draw the pictures of all claims with finished runs."""
+    """Draw the pictures of all claims with results."""
     for name, claim in evidence.claims.items():
-        if any(evidence.finished(run) for run in claim["runs"]):
+        if _has_results(evidence, claim):
             draw(evidence, name, folder / f"{name}.png")
             for run in _grids(evidence, claim):
                 draw_heat_map(evidence, run, folder / f"{run}_heat_map.png")
