@@ -244,10 +244,14 @@ def test_scores_of_a_claim_are_those_of_its_task(tmp_path):
     assert drop[7] == "+12.50"
     runs = [*detectors.finished("none").values()]
 
-    def ap(row):
+    def ap(run, row):
         return float(row["test_ap"])
 
     assert claim_tables._mean_curve(runs, ap) == ([2], [0.5])
+    # Keras logs the parts without their weights, 50 and the 0 classes of
+    # this card.
+    parts = {"bbox_regression_loss": "0.01", "cls_logits_loss": "0.1"}
+    assert claims.data_loss(runs[0], parts) == pytest.approx(0.5)
     claim_tables.draw(detectors, "detection", tmp_path / "c.png")
     assert imread(tmp_path / "c.png").shape[1] == 2 * 540
     # A run that is scored only at its end has no curve of scores.

@@ -296,7 +296,7 @@ def draw(evidence, claim, path):
         split = "validation"
     key = f"{split}_{main.name}"
 
-    def score(row):
+    def score(run, row):
         return main.curve_value(float(row[key]))
 
     scale = "log" if main.complement else "linear"
@@ -327,9 +327,10 @@ def _mean_curve(runs, value):
 
     Args:
         runs: list of `Run`.
-        value: function from a row of `history.csv` to a number.
+        value: function from a `Run` and a row of its `history.csv` to a
+            number.
     """
-    lines = [[value(row) for row in run.history] for run in runs]
+    lines = [[value(run, row) for row in run.history] for run in runs]
     means = map(statistics.fmean, zip(*lines, strict=True))
     known = [(i, x) for i, x in enumerate(means, 1) if math.isfinite(x)]
     return [i for i, _ in known], [x for _, x in known]

@@ -228,26 +228,29 @@ def _loss_rise(run):
     """
     first, second = run.recipe["learning_rate_drops"][:2]
     losses = [
-        data_loss(row, "validation_") for row in run.history[first - 1 :]
+        data_loss(run, row, "validation_") for row in run.history[first - 1 :]
     ][: second - first]
     count = max(1, len(losses) // 4)
     return statistics.fmean(losses[-count:]) - statistics.fmean(losses[:count])
 
 
-def data_loss(row, prefix=""):
+def data_loss(run, row, prefix=""):
     """The loss of an epoch without weight decay.
 
     Args:
-        row: dict, a row of `history.csv`.
+        run: `Run`.
+        row: dict, a row of its `history.csv`.
         prefix: `"validation_"` or `"test_"`; `""` is the training split.
     """
-    # Detectors trained before there was a column for weight decay.
-    parts = [
-        f"{prefix}{part}_loss" for part in ("bbox_regression", "cls_logits")
-    ]
-    if all(part in row for part in parts):
-        return sum(float(row[part]) for part in parts)
-    return float(row[f"{prefix}loss"]) - float(row["regularization_loss"])
+    if "regularization_loss" in row:
+        return float(row[f"{prefix}loss"]) - float(row["regularization_loss"])
+    # Detectors trained before that column existed. Keras logs the parts of
+    # the loss without their weights: see `retinanet.Detector.compile`.
+    box, classes = (
+        float(row[f"{prefix}{part}_loss"])
+        for part in ("bbox_regression", "cls_logits")
+    )
+    return 50 * box + len(run.card.class_names) * classes
 
 
 # Columns that a claim may add to its table.
