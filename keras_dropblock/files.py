@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import pathlib
 import re
@@ -101,6 +102,18 @@ def parse_json(text, *, allow_nan=False):
 
 def _refuse(constant):
     raise ValueError(f"{constant} is not a JSON number")
+
+
+def for_json(value):
+    """A copy of numbers in dicts with None for NaN and infinity.
+
+    JSON has no such numbers.
+    """
+    if isinstance(value, dict):
+        return {key: for_json(part) for key, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def write_json(path, content):

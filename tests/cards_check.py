@@ -31,6 +31,25 @@ def check_cards(root):
         assert table in (root / page).read_text("utf-8"), AGAIN
 
 
+def check_folder(folder, pictures, machine):
+    """Check the files of a published model, which have no path of a machine.
+
+    Args:
+        folder: folder of the model.
+        pictures: names of the pictures that it must have.
+        machine: a folder whose path may not be published.
+    """
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "card.json",
+        "recipe.toml",
+        "curves.png",
+        *pictures,
+    }
+    for path in (*folder.glob("*.*"), registry.REGISTRY):
+        assert str(machine).encode() not in path.read_bytes(), path
+
+
 def _check_card(folder, card):
     metrics = card.metrics
     assert card.name == folder.name

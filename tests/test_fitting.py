@@ -243,6 +243,13 @@ def test_an_invalid_recipe_writes_no_files(npz, tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_dropout_on_shortcuts_is_refused_before_the_data_are_read(tmp_path):
+    recipe = small("absent.npz", "model=CifarResNet-8", "shortcut_dropout=0.1")
+    recipe = recipe.override(["dropout=0"])
+    with pytest.raises(RecipeError, match="`shortcut_dropout` must be 0 in"):
+        trainer.fit(recipe, tmp_path / "run", verbose=0)
+
+
 REGULARIZERS = (
     "dropout=0.1",
     "spatial_dropout=0.1",

@@ -24,7 +24,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("summed, kerass, options", PAIRS)
-def test_the_losses_are_kerass_sums(summed, kerass, options):
+def test_the_losses_equal_the_sums_of_keras(summed, kerass, options):
     x, y, weights = arrays()
     loss = summed(**options)
     same = type(loss).from_config(loss.get_config())

@@ -10,10 +10,10 @@ import keras_dropblock as kdb
 import mask_folders
 import pages
 import publish as publication
-from cards_check import check_cards
+from cards_check import check_cards, check_folder
 from keras_dropblock import data
 from keras_dropblock.data import shapes
-from keras_dropblock.hub import Card, registry
+from keras_dropblock.hub import Card
 from keras_dropblock.training.recipe import Recipe
 from small_runs import COMMIT, change, commit
 
@@ -61,18 +61,8 @@ def test_a_segmenter_is_published_refreshed_loaded_and_predicts(
     recipe.write_text("# Not run by this project yet.\n")
     folder = publication.publish([run], checkout)
     assert folder == checkout / "models" / NAME
-    assert {path.name for path in folder.iterdir()} == {
-        "README.md",
-        "card.json",
-        "recipe.toml",
-        "confusion.png",
-        "curves.png",
-        "predictions.png",
-    }
+    check_folder(folder, ["confusion.png", "predictions.png"], trained.parent)
     assert "Result: models/" in recipe.read_text()
-    # No file contains a path of this machine.
-    for path in (*folder.glob("*.*"), registry.REGISTRY):
-        assert str(trained.parent).encode() not in path.read_bytes(), path
     card = Card.from_folder(folder)
     assert card.dataset == "masks:CamVid" and card.task == "segmentation"
     assert card.metrics["runs"][0]["validation"]["miou"] is None

@@ -65,7 +65,7 @@ def publish(
     of that run. Then these files are written: `models/<name>/` (recipe, card,
     plots), the weights, the registry entry, the tables of models in
     `models/README.md`, `docs/zoo.md` and the README, and a link to the card in
-    the head of `training/recipes/<name>.toml`.
+    the head of the recipe `<name>.toml`.
 
     Args:
         workdirs_: work directories of `fit`. The first one's weights are
@@ -305,7 +305,7 @@ def _summary(finished, metrics):
         "runs": [
             {
                 "seed": run.recipe["seed"],
-                **_for_json(run.scores),
+                **files.for_json(run.scores),
                 "hours": _mean([run.hours], 4),
                 "images_per_second": _mean([run.images_per_second], 1),
             }
@@ -323,15 +323,6 @@ def _summary(finished, metrics):
             "finished": max(run.finished_at for run in finished),
         },
     }
-
-
-def _for_json(value):
-    """A copy of scores with None for NaN and infinity, which JSON lacks."""
-    if isinstance(value, dict):
-        return {key: _for_json(part) for key, part in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _mean_and_std(values):
@@ -360,7 +351,8 @@ def portable(recipe):
     start, path = sources.divided(recipe.dataset)
     task = recipe.task
     weights_ = getattr(task, "initial_weights", None)
-    if weights_ is not None and os.path.exists(weights_):
+    # A file may be gone by now, but its path is still in the recipe.
+    if weights_ and (os.path.isabs(weights_) or os.path.exists(weights_)):
         last = _last_part(weights_)
         task = dataclasses.replace(task, initial_weights=last)
     return dataclasses.replace(

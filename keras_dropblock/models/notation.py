@@ -82,7 +82,14 @@ def parse(notation):
     )
 
 
-def check(notation, *, dropblock_groups=None, dropout=0.0, spatial_dropout=0.0):
+def check(
+    notation,
+    *,
+    dropblock_groups=None,
+    dropout=0.0,
+    spatial_dropout=0.0,
+    shortcut_dropout=0.0,
+):
     """Check that a network can be built, without building it.
 
     Args:
@@ -93,6 +100,12 @@ def check(notation, *, dropblock_groups=None, dropout=0.0, spatial_dropout=0.0):
         ValueError: if it cannot be built.
     """
     builder, arguments = parse(notation)
+    if shortcut_dropout and builder not in ("WRN", "PreActResNet"):
+        raise ValueError(
+            "`shortcut_dropout` must be 0 in this network: only WRN and "
+            f"PreActResNet have it. Received: "
+            f"shortcut_dropout={shortcut_dropout}."
+        )
     if builder == "WRN":
         kernel_sizes, blocks = wide_resnet.layout(**arguments)
         check_dropout_has_a_place(kernel_sizes, dropout, spatial_dropout)

@@ -8,6 +8,8 @@ mean over the replicas, and the logged loss too.
 
 import keras
 
+BOX_WEIGHT = 50.0  # of tensorflow/tpu, for a Huber loss with delta 0.1
+
 
 @keras.saving.register_keras_serializable("keras_dropblock")
 class SummedHuber(keras.losses.Loss):

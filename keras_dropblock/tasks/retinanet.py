@@ -25,12 +25,15 @@ from keras_dropblock.tasks.hub_models import (
     PyramidBackbone,
     with_plain_methods,
 )
-from keras_dropblock.tasks.losses import SummedFocalLoss, SummedHuber
+from keras_dropblock.tasks.losses import (
+    BOX_WEIGHT,
+    SummedFocalLoss,
+    SummedHuber,
+)
 from keras_dropblock.tasks.matching import repaired
 
 _FORMAT = "yxyx"
 _CANDIDATES = 1000  # pairs of box and class that suppression looks at
-_BOX_WEIGHT = 50.0  # of tensorflow/tpu, for a Huber loss with delta 0.1
 
 
 @keras.saving.register_keras_serializable("keras_dropblock")
@@ -155,7 +158,7 @@ class Detector(LoadedAsSaved, keras_hub.models.RetinaNetObjectDetector):
         weights = {"bbox_regression": 1.0, "cls_logits": 1.0}
         if box_loss == "auto":
             # The Huber loss is the mean over coordinates in both codes.
-            weights["bbox_regression"] = _BOX_WEIGHT
+            weights["bbox_regression"] = BOX_WEIGHT
             box_loss = SummedHuber(delta=0.1)
         if classification_loss == "auto":
             # Keras's focal loss is the mean over classes. It must be the sum.

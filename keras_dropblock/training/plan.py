@@ -8,7 +8,7 @@ from keras_dropblock import data, hub, models, tasks
 from keras_dropblock.errors import RecipeError
 from keras_dropblock.layers.convolution import synchronize_norms
 from keras_dropblock.training import compilation, processes, strategies
-from keras_dropblock.training.recipe import Recipe
+from keras_dropblock.training.recipe import Recipe, defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,7 @@ def card_of(recipe, dataset, name):
 
 def _data_options(recipe):
     """Keys of the recipe that select or read the data, for the card."""
-    values, usual = recipe.flat(), Recipe(task=type(recipe.task)()).flat()
+    values, usual = recipe.flat(), defaults(recipe.task.name())
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name in hub.card_rules.DATA_OPTIONS
@@ -215,6 +215,7 @@ def check(recipe):
             dropblock_groups=recipe.dropblock_groups,
             dropout=recipe.dropout,
             spatial_dropout=recipe.spatial_dropout,
+            shortcut_dropout=recipe.shortcut_dropout,
         )
     except ValueError as error:
         raise RecipeError(f"`model` {recipe.model}: {error}") from error

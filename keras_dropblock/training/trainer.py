@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import pathlib
 
 import keras
@@ -270,11 +269,8 @@ def _finish(trainer, workdir, session):
         "n": 1,
         "parameters": parameters(trainer.model),
         "scores": {
-            # NaN and infinity are not numbers of JSON.
             metric.name: {
-                "mean": result[metric.name]
-                if math.isfinite(result[metric.name])
-                else None,
+                "mean": files.for_json(result[metric.name]),
                 "std": None,
             }
             for metric in recipe.task.metrics

@@ -40,8 +40,8 @@ weight decay. Minutes are training steps at the median speed. Several runs and
 other work shared the two CPU cores, so the minutes of two runs cannot be
 compared.
 
-Runs of detection need KerasHub, so `make evidence` leaves them out without it.
-This command trains them in the environment of `make test-vision`:
+Runs of detection need KerasHub. If it is not installed, `make evidence` leaves
+them out. This command trains them in the environment of `make test-vision`:
 `.venv_vision/bin/python training/evidence/evidence.py --train
 --claims=overfit,detection --jobs=2`."""
 
@@ -158,12 +158,12 @@ def _tries(evidence, claim):
     for name in claim["runs"]:
         scores = evidence.try_scores(name)
         if scores and None not in scores.values():
-            tried = ", ".join(evidence.runs[name]["try"])
+            (key,) = evidence.runs[name]["try"]
             values = ", ".join(
-                f"{', '.join(map(str, value))}: {100 * score:.1f}"
-                for value, score in scores.items()
+                f"{100 * score:.1f} with {key} = {value}"
+                for (value,), score in scores.items()
             )
-            lines.append(f"- {name}, {tried}: {values}")
+            lines.append(f"- {name}: {values}")
     if not lines:
         return []
     head = "Validation accuracy in % of the values tried (n = 1 each):"

@@ -13,6 +13,9 @@ import typing
 FOLDER = pathlib.Path(__file__).resolve().parent
 SEEDS = 3
 TRY_SEED = 1000  # of the runs that choose a value
+MEASURED = 1000  # test images of `measures.json`
+# DropBlock of the column "accuracy_left_on"; see `dropblock_at_inference`.
+LEFT_ON = {"keep_prob": 0.7, "block_size": 7}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +143,9 @@ class Evidence:
 
     def keys(self, claim):
         """The common keys of a claim's runs, such as the data set."""
-        base = self.runs[self.claims[claim]["runs"][0]]["base"]
+        base = self.claims[claim]["baseline"]
+        while base in self.runs:
+            base = self.runs[base]["base"]
         return self._bases[base]
 
     def _keys(self, name):
@@ -242,6 +247,8 @@ def data_loss(run, row, prefix=""):
         row: dict, a row of its `history.csv`.
         prefix: `"validation_"` or `"test_"`; `""` is the training split.
     """
+    from keras_dropblock.tasks.losses import BOX_WEIGHT
+
     if "regularization_loss" in row:
         return float(row[f"{prefix}loss"]) - float(row["regularization_loss"])
     # Detectors trained before that column existed. Keras logs the parts of
@@ -250,45 +257,31 @@ def data_loss(run, row, prefix=""):
         float(row[f"{prefix}{part}_loss"])
         for part in ("bbox_regression", "cls_logits")
     )
-    return 50 * box + len(run.card.class_names) * classes
+    return BOX_WEIGHT * box + len(run.card.class_names) * classes
 
 
+# Numbers of `measures.json`: title, unit, digits.
+_MEASURES = {
+    "train_accuracy": ("training accuracy", "%", 2),
+    "accuracy_left_on": (
+        f"accuracy on {MEASURED:,} test images with DropBlock left on "
+        f"(keep_prob {LEFT_ON['keep_prob']}, "
+        f"block_size {LEFT_ON['block_size']})",
+        "%",
+        2,
+    ),
+    "map_area": ("area of the map above half its maximum", "%", 2),
+    "map_entropy": ("entropy of the map", "%", 2),
+    "map_peaks": ("peaks of the map", "", 3),
+    "train_ap50": ("AP50 on the training images", "%", 2),
+}
 # Columns that a claim may add to its table.
 COLUMNS = {
     "loss_rise": Column("rise of the validation loss", "nats", 4, _loss_rise),
-    "train_accuracy": Column(
-        "training accuracy",
-        "%",
-        2,
-        functools.partial(measured, "train_accuracy"),
-    ),
-    "accuracy_left_on": Column(
-        "test accuracy with DropBlock left on",
-        "%",
-        2,
-        functools.partial(measured, "accuracy_left_on"),
-    ),
-    "map_area": Column(
-        "area of the map above half its maximum",
-        "%",
-        2,
-        functools.partial(measured, "map_area"),
-    ),
-    "map_entropy": Column(
-        "entropy of the map",
-        "%",
-        2,
-        functools.partial(measured, "map_entropy"),
-    ),
-    "train_ap50": Column(
-        "AP50 on the training images",
-        "%",
-        2,
-        functools.partial(measured, "train_ap50"),
-    ),
-    "map_peaks": Column(
-        "peaks of the map", "", 3, functools.partial(measured, "map_peaks")
-    ),
+    **{
+        name: Column(*about, functools.partial(measured, name))
+        for name, about in _MEASURES.items()
+    },
 }
 
 

@@ -23,7 +23,7 @@ import time
 import numpy as np
 
 import claim_tables
-from claims import FOLDER, Evidence
+from claims import FOLDER, LEFT_ON, MEASURED, Evidence
 
 ROOT = FOLDER.parents[1]
 # metrics.json comes last: a run with this file is finished.
@@ -35,8 +35,6 @@ KEPT = (
     "measures.json",
     "metrics.json",
 )
-MEASURED = 1000  # test images
-LEFT_ON = {"keep_prob": 0.7, "block_size": 7}
 DATA = "build/evidence/cifar10_5000.npz"
 
 
@@ -74,13 +72,15 @@ def make_data():
 
 
 def require_commit():
-    """Raise SystemExit if the code has changes that are not committed."""
+    """Raise SystemExit unless the code is that of a commit."""
     from keras_dropblock.runs import versions
 
-    if str(versions.commit(*FOLDER.glob("*.*"))).endswith("with changes"):
+    commit = versions.commit(*FOLDER.glob("*.*"))
+    if commit is None or commit.endswith("with changes"):
         raise SystemExit(
-            "Commit your changes first: the results name the commit of the "
-            "code that trained them."
+            "The code must be a commit of a git checkout without changes: "
+            "the results name the commit that trained them. Received: "
+            f"{commit}."
         )
 
 
@@ -205,13 +205,15 @@ def trainable(evidence, claims):
 
 def _problem(evidence, claim):
     """What a claim's runs lack, or `""`."""
+    from keras_dropblock.data import sources
+
     if evidence.task(claim).name() == "detection":
         if importlib.util.find_spec("keras_hub") is None:
             return (
                 "It needs KerasHub. Run: pip install 'keras-dropblock[vision]'"
             )
-    _, _, path = evidence.keys(claim).get("dataset", "").partition(":")
-    if path and not (ROOT / path).exists():
+    _, path = sources.divided(evidence.keys(claim).get("dataset", ""))
+    if path not in ("", DATA) and not (ROOT / path).exists():
         return f"Its images are missing: {path}"
     return ""
 
