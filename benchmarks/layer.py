@@ -58,7 +58,7 @@ def layers():
         import keras_cv
 
         result["KerasCV"] = keras_cv.layers.DropBlock2D(
-            keep_prob=1 - KEEP_PROB, block_size=BLOCK_SIZE, seed=1
+            rate=1 - KEEP_PROB, block_size=BLOCK_SIZE, seed=1
         )
     except ImportError as error:
         return result, {"KerasCV": f"not installed: {error}"}

@@ -195,21 +195,23 @@ def drop_and_rescale(inputs, dropped, axes=None):
 
 
 def _drop(inputs, dropped, scale):
-    """Zero where dropped, `inputs * scale` elsewhere.
-
-    A select keeps one byte per unit in memory for the backward pass. A
-    product would keep a float mask, which TensorFlow also creates early.
-    """
+    """Zero where dropped, `inputs * scale` elsewhere."""
     scale = ops.cast(scale, inputs.dtype)
-
-    def select(x):
-        return ops.where(dropped, ops.zeros_like(scale), x * scale)
-
+    zero = ops.zeros_like(scale)
     if keras.backend.backend() != "tensorflow":
-        return select(inputs)
-    # The gradient is the same function, and is faster than the one that
-    # TensorFlow derives.
-    return ops.custom_gradient(lambda x: (select(x), select))(inputs)
+        # Keeps one byte per unit in memory for the backward pass.
+        return ops.where(dropped, zero, inputs * scale)
+    import tensorflow as tf
+
+    # A select of two numbers and a product take less time on TensorFlow than
+    # a product and a select of units, as the gradient is again one product.
+    factors = ops.where(dropped, zero, scale)
+
+    def multiply(x):
+        # Zero where the factor is zero, even if x is inf or NaN.
+        return tf.math.multiply_no_nan(x, factors)
+
+    return ops.custom_gradient(lambda x: (multiply(x), multiply))(inputs)
 
 
 def _castable(booleans):
