@@ -70,7 +70,7 @@ def test_the_list_names_networks_sizes_and_recipes():
         if line.startswith("| WRN-16-4 |")
     ]
     assert row.startswith("| WRN-16-4 | 32 x 32 | 2,748,890 | 0.393 G | wrn_")
-    assert "wrn_16_4_cifar10_dropblock, wrn_16_4_cifar10_dropout" in row
+    assert "wrn_16_4_cifar100, wrn_16_4_cifar100_dropout, " in row
 
 
 def module(*arguments, **options):
