@@ -493,3 +493,15 @@ def test_a_run_is_trained_and_its_files_are_kept(tmp_path):
     assert (tmp_path / "c.png").stat().st_size > 1000
     shutil.rmtree(tiny.results)
     assert job.state(tiny.results, workdirs) == "4 of 4 epochs"
+
+
+def test_curves_of_the_same_runs_are_drawn_once(tiny, tmp_path, monkeypatch):
+    tiny.claims = {**tiny.claims, "again": tiny.claims["dropout"]}
+    for name in ("drop/try_0.1", "drop/try_0.3", "drop/seed_0"):
+        finish(tiny, name, 0.25)
+    drawn = []
+    monkeypatch.setattr(claim_tables, "draw", lambda *args: drawn.append(args))
+    claim_tables.draw_all(tiny, tmp_path)
+    assert drawn == [(tiny, "dropout", tmp_path / "dropout.png")]
+    text = claim_tables.page(tiny)
+    assert text.count("![Curves") == 1 and "(evidence/dropout.png)" in text
