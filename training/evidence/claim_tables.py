@@ -217,7 +217,7 @@ def page(evidence):
             )
             parts.append(heat_map(evidence, run))
             parts.append(f"![Heat map](evidence/{run}_heat_map.png)")
-        if _first_with_its_runs(evidence, name) == name:
+        if _shows_curves(evidence, name):
             parts.append(f"![Curves of the runs](evidence/{name}.png)")
     if missing:
         parts.append("## Not trained yet\n\n" + "\n".join(missing))
@@ -262,17 +262,18 @@ def _machines(evidence):
     )
 
 
-def _first_with_its_runs(evidence, claim):
-    """The first claim that has the same runs: only there are their curves."""
+def _shows_curves(evidence, claim):
+    """Whether no earlier claim has the same runs, and so the same curves."""
     runs = evidence.claims[claim]["runs"]
-    return next(k for k, v in evidence.claims.items() if v["runs"] == runs)
+    same = [k for k, v in evidence.claims.items() if v["runs"] == runs]
+    return claim == same[0]
 
 
 def draw_all(evidence, folder):
     """Draw the pictures of all claims with results."""
     for name, claim in evidence.claims.items():
         if _has_results(evidence, claim):
-            if _first_with_its_runs(evidence, name) == name:
+            if _shows_curves(evidence, name):
                 draw(evidence, name, folder / f"{name}.png")
             for run in _grids(evidence, claim):
                 draw_heat_map(evidence, run, folder / f"{run}_heat_map.png")
