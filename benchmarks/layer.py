@@ -169,7 +169,11 @@ def measure(mode, dtype, shape, seconds):
         for name, layer in candidates.items()
     }
     functions, failed = measurement.runnable(steps, "KerasCV")
-    times = measurement.interleave(functions, seconds)
+    times = measurement.interleave(
+        functions,
+        seconds,
+        before=dict.fromkeys(functions, measurement.calls_before(mode)),
+    )
     return {
         "mode": mode,
         "dtype": dtype,

@@ -60,24 +60,36 @@ def has_bfloat16():
     )
 
 
-def interleave(functions, seconds, most_rounds=50):
-    """Time functions in turn, so that other load affects all of them alike.
+def calls_before(mode):
+    """Number of calls of a function in `mode` before its time is measured.
 
-    Each function is called once before the first round, to compile it and to
-    warm up caches.
+    One call compiles. A graph of TensorFlow needs a hundred: its executor
+    estimates the cost of each op from all earlier calls, and starts so high
+    that it takes about ninety calls until it runs the cheap ops in place,
+    without handing them to another thread.
+    """
+    return 100 if mode.startswith("TF graph") and not QUICK.value else 1
+
+
+def interleave(functions, seconds, most_rounds=50, before=None):
+    """Time functions in turn, so that other load affects all of them alike.
 
     Args:
         functions: dict from name to a function without arguments that returns
             when its work is done.
         seconds: approximate time for all rounds.
         most_rounds: maximum number of rounds. The minimum is 3.
+        before: dict from name to the number of calls before the first round,
+            which compile the function and warm up caches. A function that is
+            not in it is called once.
 
     Returns:
         A dict from name to a list of seconds, one for each round.
     """
     times = {name: [] for name in functions}
-    for function in functions.values():
-        function()
+    for name, function in functions.items():
+        for _ in range((before or {}).get(name, 1)):
+            function()
     start = time.perf_counter()
     rounds = most_rounds
     while len(times[next(iter(times))]) < rounds:

@@ -150,7 +150,11 @@ def measure(width, dtype, seconds):
                     worker, width, dtype, KERAS_BACKEND=backend, **environment
                 )
     turns = {name: worker.turn for name, worker in workers.items()}
-    times = measurement.interleave(turns, seconds)
+    times = measurement.interleave(
+        turns,
+        seconds,
+        before={name: measurement.calls_before(name) for name in turns},
+    )
     rows = []
     for name, worker in workers.items():
         last = worker.close()

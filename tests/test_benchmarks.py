@@ -164,6 +164,17 @@ def test_functions_take_turns():
     assert list(map(len, times.values())) == [3, 3]
 
 
+def test_a_function_may_need_more_calls_before_the_first_round():
+    calls = []
+    times = measurement.interleave(
+        {name: lambda name=name: calls.append(name) for name in "ab"},
+        seconds=0,
+        before={"b": 5},
+    )
+    assert calls == ["a"] + ["b"] * 5 + ["a", "b"] * 3
+    assert list(map(len, times.values())) == [3, 3]
+
+
 def test_only_a_peer_may_fail():
     def fail():
         raise TypeError("x")
