@@ -172,6 +172,7 @@ def measure(mode, dtype, shape, seconds):
     times = measurement.interleave(
         functions,
         seconds,
+        most_rounds=200,
         before=dict.fromkeys(functions, measurement.calls_before(mode)),
     )
     return {

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import random
 import re
 import resource
 import statistics
@@ -74,6 +75,9 @@ def calls_before(mode):
 def interleave(functions, seconds, most_rounds=50, before=None):
     """Time functions in turn, so that other load affects all of them alike.
 
+    The order is random in each round, because a function that leaves the
+    caches full of its own data makes the next one slower.
+
     Args:
         functions: dict from name to a function without arguments that returns
             when its work is done.
@@ -90,13 +94,16 @@ def interleave(functions, seconds, most_rounds=50, before=None):
     for name, function in functions.items():
         for _ in range((before or {}).get(name, 1)):
             function()
+    order = list(functions)
+    rng = random.Random(0)
     start = time.perf_counter()
     rounds = most_rounds
-    while len(times[next(iter(times))]) < rounds:
-        for name, function in functions.items():
-            before = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - before)
+    while len(times[order[0]]) < rounds:
+        rng.shuffle(order)
+        for name in order:
+            begin = time.perf_counter()
+            functions[name]()
+            times[name].append(time.perf_counter() - begin)
         done = len(times[name])
         spent = time.perf_counter() - start
         rounds = min(most_rounds, max(3, int(seconds / spent * done)))

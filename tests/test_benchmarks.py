@@ -154,25 +154,32 @@ def test_a_quick_run_is_not_saved(tmp_path, parsed_flags):
     assert not path.exists()
 
 
-def test_functions_take_turns():
+def test_functions_take_turns_in_random_order():
     calls = []
     times = measurement.interleave(
         {name: lambda name=name: calls.append(name) for name in "ab"},
-        seconds=0,
+        seconds=1000,
+        most_rounds=20,
     )
-    assert calls == ["a", "b"] * 4  # one warm-up and three rounds
-    assert list(map(len, times.values())) == [3, 3]
+    assert calls[:2] == ["a", "b"]  # one call of each to warm up
+    rounds = [tuple(calls[i : i + 2]) for i in range(2, len(calls), 2)]
+    assert set(rounds) == {("a", "b"), ("b", "a")}
+    assert list(map(len, times.values())) == [20, 20] and len(rounds) == 20
+
+
+def test_there_are_at_least_three_rounds():
+    times = measurement.interleave({"a": list}, seconds=0)
+    assert len(times["a"]) == 3
 
 
 def test_a_function_may_need_more_calls_before_the_first_round():
     calls = []
-    times = measurement.interleave(
+    measurement.interleave(
         {name: lambda name=name: calls.append(name) for name in "ab"},
         seconds=0,
         before={"b": 5},
     )
-    assert calls == ["a"] + ["b"] * 5 + ["a", "b"] * 3
-    assert list(map(len, times.values())) == [3, 3]
+    assert calls[:6] == ["a"] + ["b"] * 5 and len(calls) == 6 + 2 * 3
 
 
 def test_only_a_peer_may_fail():
