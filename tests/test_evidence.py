@@ -206,6 +206,40 @@ def test_an_answer_needs_three_seeds_and_two_standard_errors(
     assert error == pytest.approx(expected)
 
 
+def test_two_columns_are_compared_within_runs(tiny):
+    for seed in range(3):
+        finish(tiny, f"plain/seed_{seed}", 0.5)
+        path = tiny.results / f"plain/seed_{seed}/measures.json"
+        measures = {"redundancy_units": 30 + seed, "redundancy_blocks": 10}
+        path.write_text(json.dumps(measures))
+    question = {"text": "?", "better": "plain", "than": "plain"}
+    question |= {"column": "redundancy_units"}
+    question |= {"than_column": "redundancy_blocks"}
+    runs = tiny.finished("plain")
+    assert claims.answer(question, runs, runs, claims.metrics()[0]) == (
+        "? **Yes**: plain (R² of dropped single units) minus plain (R² of "
+        "units in dropped blocks) is +21.0 ± 0.6 points (mean and standard "
+        "error of 3 pairs of runs with equal seeds)."
+    )
+
+
+def test_a_number_that_a_run_does_not_have_is_left_out(tiny):
+    for name in ("plain/seed_0", "plain/seed_1", "drop/seed_0"):
+        finish(tiny, name, 0.5)
+    path = tiny.results / "plain/seed_0/measures.json"
+    path.write_text('{"gate": 25.0, "parameters": 1}')
+    runs, gate = tiny.finished("plain"), claims.COLUMNS["gate"]
+    assert gate.of(runs) == {0: 25.0}
+    assert claims.difference(runs, tiny.finished("drop"), gate)[0] == 0
+    tiny.claims["dropout"]["columns"].append("gate")
+    try:
+        plain, drop = claim_tables.table(tiny, "dropout").splitlines()[2:4]
+        assert plain.split(" | ")[8] == "25.0"
+        assert drop.split(" | ")[8] == "–"
+    finally:
+        tiny.claims["dropout"]["columns"].remove("gate")
+
+
 def test_the_readme_gets_the_first_answer_of_some_claims(tiny, monkeypatch):
     for seed in range(3):
         finish(tiny, f"plain/seed_{seed}", 0.5)
@@ -381,6 +415,34 @@ def test_a_run_is_trained_measured_and_kept(tmp_path):
     assert 5 < measures["accuracy_left_on"] <= 100
     train = evaluation.evaluate(tmp_path / "run" / "seed_2", "train")
     assert measures["train_accuracy"] == 100 * train["accuracy"]
+    # The network has neither gates nor layers that drop.
+    assert not {"gate", "sampled_nll"} & {*measures}
+    assert measures["redundancy_units"] <= 100 and measures["nll"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow_only
+@pytest.mark.parametrize(
+    "model, key",
+    [
+        ({"model": "HighwayNet-10-1"}, "gate"),
+        ({"model": "WRN-10-1", "dropout": 0.3}, "sampled_nll"),
+    ],
+)
+def test_a_finished_run_is_measured_again(tmp_path, model, key):
+    keys_ = {"dataset": "digits", "epochs": 2, "learning_rate_drops": [2]}
+    job = claims.Job("run/seed_2", {**keys_, **model, "batch_size": 512})
+    evidence.train(job, tmp_path, tmp_path / "kept")
+    path = tmp_path / "kept" / "run" / "seed_2" / "measures.json"
+    measures = json.loads(path.read_text())
+    path.write_text("{}")
+    assert evidence.measure_again(job, tmp_path, tmp_path / "kept")
+    again = json.loads(path.read_text())
+    assert again.keys() == measures.keys()
+    assert again["train_accuracy"] == measures["train_accuracy"]
+    assert 0 < again[key] < 100
+    shutil.rmtree(tmp_path / "run")
+    assert not evidence.measure_again(job, tmp_path, tmp_path / "kept")
 
 
 def test_all_defined_runs_are_valid_recipes():
@@ -391,6 +453,8 @@ def test_all_defined_runs_are_valid_recipes():
         assert {*claim.get("columns", ())} <= {*claims.COLUMNS}
         for question in claim.get("questions", ()):
             assert {question["better"], question["than"]} <= {*claim["runs"]}
+            names = {question.get(k) for k in ("column", "than_column")}
+            assert names - {None} <= {*claim.get("columns", ())}
     for name in list(known.runs):
         jobs = [*known.tries(name).values()] or [known.job(name, 0)]
         if jobs == [None]:  # its base has not chosen yet

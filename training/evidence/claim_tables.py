@@ -64,7 +64,10 @@ def table(evidence, name):
             gain = _gain(runs, baseline, main)
         lines.append(
             [name, _differs(evidence, name), f"{len(runs)}"]
-            + [_mean(column.of(runs), column.digits) for column in columns]
+            + [
+                _mean(column.of(runs).values(), column.digits)
+                for column in columns
+            ]
             + [gain, _parameters(runs), _minutes(runs)]
         )
     answers = [
@@ -72,7 +75,7 @@ def table(evidence, name):
             question,
             evidence.finished(question["better"]),
             evidence.finished(question["than"]),
-            COLUMNS[question["column"]] if "column" in question else main,
+            main,
         )
         for question in claim.get("questions", ())
     ]
@@ -93,11 +96,11 @@ def summary(evidence):
             evidence.finished(question[run]) for run in ("better", "than")
         )
         main, *_ = metrics(evidence.task(name))
-        n, *_ = difference(better, than, main)
+        n, mean, error = difference(better, than, main)
         if n >= SEEDS:
             lines.append(
                 f"| {question['text']} ({claim['in_readme']}) "
-                f"| {verdict(better, than, main)} "
+                f"| {verdict(mean, error)} "
                 f"| {main.heading}: {_gain(better, than, main)} | {n} |"
             )
     if not lines:

@@ -190,8 +190,13 @@ class Column:
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
     def of(self, runs):
-        """The values of a dict from seed to `Run`, in the order of seeds."""
-        return [self.value(runs[seed]) for seed in sorted(runs)]
+        """The value of each `Run` that has one, by seed.
+
+        Args:
+            runs: dict from seed to `Run`.
+        """
+        values = {seed: self.value(runs[seed]) for seed in sorted(runs)}
+        return {seed: x for seed, x in values.items() if x is not None}
 
 
 def metrics(task=None):
@@ -218,9 +223,9 @@ def metrics(task=None):
 
 
 def measured(name, run):
-    """A number that was measured on the weights of a finished run."""
+    """A number that was measured on the weights of a finished run, or None."""
     path = run.workdir / "measures.json"
-    return json.loads(path.read_text("utf-8"))[name]
+    return json.loads(path.read_text("utf-8")).get(name)
 
 
 def _loss_rise(run):
@@ -273,6 +278,14 @@ _MEASURES = {
     "map_area": ("area of the map above half its maximum", "%", 2),
     "map_entropy": ("entropy of the map", "%", 2),
     "map_peaks": ("peaks of the map", "", 3),
+    "redundancy_units": ("R² of dropped single units", "%", 1),
+    "redundancy_blocks": ("R² of units in dropped blocks", "%", 1),
+    "block_loss": ("accuracy lost without one block", "%", 2),
+    "gate": ("mean transform gate", "%", 1),
+    "nll": (f"NLL on {MEASURED:,} test images", "nats", 4),
+    "sampled_nll": ("NLL of the mean of 20 samples", "nats", 4),
+    "auroc": ("errors found by entropy, AUROC", "%", 1),
+    "sampled_auroc": ("errors found by mutual information, AUROC", "%", 1),
     "train_ap50": ("AP50 on the training images", "%", 2),
 }
 # Columns that a claim may add to its table.
@@ -285,26 +298,20 @@ COLUMNS = {
 }
 
 
-def difference(better, than, column):
+def difference(better, than, column, other=None):
     """Compare two runs on the seeds that both have finished.
 
     Args:
         better, than: dicts from seed to `Run`.
         column: `Column`.
+        other: `Column` of `than`, if it is another one.
 
     Returns:
         (number of seeds, mean difference in the column's unit, its standard
         error). Unknown numbers are None.
     """
-    seeds = better.keys() & than.keys()
-    gains = [
-        a - b
-        for a, b in zip(
-            column.of({seed: better[seed] for seed in seeds}),
-            column.of({seed: than[seed] for seed in seeds}),
-            strict=True,
-        )
-    ]
+    high, low = column.of(better), (other or column).of(than)
+    gains = [high[seed] - low[seed] for seed in high if seed in low]
     if not gains:
         return 0, None, None
     error = None
@@ -313,33 +320,40 @@ def difference(better, than, column):
     return len(gains), statistics.fmean(gains), error
 
 
-def verdict(better, than, column):
+def verdict(mean, error):
     """Yes, No or Not decided: see `answer`."""
-    _, mean, error = difference(better, than, column)
     if abs(mean) <= 2 * error:
         return "Not decided"
     return "Yes" if mean > 0 else "No"
 
 
-def answer(question, better, than, column):
+def answer(question, better, than, main):
     """One sentence that answers a question, with n and standard error.
 
     The answer is "Yes" or "No" if the difference is larger than two standard
     errors.
 
     Args:
-        question: dict of `text`, and of `better` and `than`, names of runs.
+        question: dict of `text`; of `better` and `than`, names of runs; and,
+            if another column than `main` is compared, of `column` and, if
+            that of `than` is another one, `than_column`.
         better, than: dicts from seed to `Run`.
-        column: `Column`.
+        main: `Column`.
     """
-    n, mean, error = difference(better, than, column)
+    column = COLUMNS[question["column"]] if "column" in question else main
+    names, other = [question["better"], question["than"]], None
+    if "than_column" in question:
+        other = COLUMNS[question["than_column"]]
+        names = [f"{names[0]} ({column.title})", f"{names[1]} ({other.title})"]
+    n, mean, error = difference(better, than, column, other)
     text = question["text"]
     if n < SEEDS:
         return f"{text} Not measured yet: {n} of {SEEDS} seeds."
     unit = {"%": " points", "": ""}.get(column.unit, f" {column.unit}")
+    compared = "" if other else f"{column.title}; "
     return (
-        f"{text} **{verdict(better, than, column)}**: {question['better']} "
-        f"minus {question['than']} is {mean:+.{column.digits}f} ± "
-        f"{error:.{column.digits}f}{unit} ({column.title}; mean and standard "
-        f"error of {n} pairs of runs with equal seeds)."
+        f"{text} **{verdict(mean, error)}**: {names[0]} minus {names[1]} is "
+        f"{mean:+.{column.digits}f} ± {error:.{column.digits}f}{unit} "
+        f"({compared}mean and standard error of {n} pairs of runs with equal "
+        "seeds)."
     )

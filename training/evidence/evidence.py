@@ -221,17 +221,19 @@ def _problem(evidence, claim):
 def measure(workdir):
     """Measure a finished run: write `measures.json`.
 
-    It has the number of parameters. For a classifier, it also has the
-    accuracy on the training images without augmentation, the accuracy with
-    DropBlock left on, and measures of class activation maps. For a detector,
-    it has AP50 on its training images.
+    It has the number of parameters and the commit of the code that measured.
+    For a classifier, it also has the accuracy on the training images without
+    augmentation, and `_image_measures`. For a detector, it has AP50 on its
+    training images.
     """
     import keras_dropblock as kdb
     from keras_dropblock import files
     from keras_dropblock.analysis import complexity
+    from keras_dropblock.runs import versions
 
     model = kdb.load(workdir)
     content = {"parameters": complexity.parameters(model)}
+    content["commit"] = versions.commit(*FOLDER.glob("*.*"))
     if model.card.task == "classification":
         content["train_accuracy"] = (
             100 * kdb.evaluate(workdir, "train")["accuracy"]
@@ -245,18 +247,31 @@ def measure(workdir):
 def _image_measures(model):
     """Measures on the first 1,000 test images.
 
-    The maps are those of the predicted class. For "DropBlock left on", see
-    Figure 5 of the DropBlock paper.
+    - `accuracy_left_on`: with DropBlock left on, as in Figure 5 of the
+      DropBlock paper.
+    - `map_...`: of the class activation maps of the predicted class.
+    - `redundancy_...`: how well kept units predict dropped ones in group 2.
+    - `block_loss`: points of accuracy that are lost if one residual branch is
+      removed, the mean over all blocks without a projection.
+    - `gate`: the mean transform gate of a highway network.
+    - `nll`, `auroc`, and `sampled_...` with 20 Monte Carlo predictions, if
+      the network has layers that drop.
     """
     import keras_dropblock as kdb
-    from keras_dropblock.analysis import cam, robustness, spread
+    from keras_dropblock.analysis import (
+        blocks,
+        cam,
+        redundancy,
+        robustness,
+        spread,
+    )
 
     images, labels = kdb.data.load(model.card.dataset).arrays["test"]
-    x = model.card.normalize(images[:MEASURED])
+    x, labels = model.card.normalize(images[:MEASURED]), labels[:MEASURED]
     (left_on,) = robustness.score_under_dropblock(
         model,
         x,
-        labels[:MEASURED],
+        labels,
         keep_probs=(LEFT_ON["keep_prob"],),
         block_sizes=(LEFT_ON["block_size"],),
         repeats=3,
@@ -268,13 +283,78 @@ def _image_measures(model):
         f"map_{name}": scale * float(np.nanmean(measures[name]))
         for name, scale in (("area", 100), ("entropy", 100), ("peaks", 1))
     }
-    return {**means, "accuracy_left_on": 100 * left_on["accuracy"]}
+    units, in_blocks = redundancy.measure_redundancy(model, x[:200], ["group2"])
+    whole, *without = blocks.score_without_blocks(model, x, labels)
+    losses = [
+        whole["accuracy"] - row["accuracy"]
+        for row in without
+        if not row["has_projection"]
+    ]
+    return {
+        **means,
+        "accuracy_left_on": 100 * left_on["accuracy"],
+        "redundancy_units": 100 * units["r2"],
+        "redundancy_blocks": 100 * in_blocks["r2"],
+        **({"block_loss": 100 * float(np.mean(losses))} if losses else {}),
+        **_gate_measures(model, x),
+        **_uncertainty_measures(model, x, labels),
+    }
+
+
+def _gate_measures(model, x):
+    from keras_dropblock.analysis import gates
+    from keras_dropblock.layers import HighwayBlock
+
+    if not any(isinstance(layer, HighwayBlock) for layer in model.layers):
+        return {}
+    found = gates.measure_gates(model, x)
+    return {"gate": 100 * float(np.mean([g.mean() for g in found.values()]))}
+
+
+def _uncertainty_measures(model, x, labels):
+    from keras_dropblock.analysis import uncertainty
+
+    def scores(samples):
+        predictions = uncertainty.monte_carlo(
+            model, x, samples=samples, stochastic_depth=True
+        )
+        return uncertainty.score_uncertainty(predictions, labels)
+
+    once = scores(0)
+    found = {"nll": once["nll"], "auroc": 100 * once["error_auroc_entropy"]}
+    if uncertainty.drops(model):
+        sampled = scores(20)
+        found["sampled_nll"] = sampled["nll"]
+        found["sampled_auroc"] = 100 * sampled["error_auroc_mutual_information"]
+    return found
+
+
+def measure_again(job, workdirs, results):
+    """Measure a finished run with the code of this commit.
+
+    Returns:
+        Whether its work directory with the weights is there.
+    """
+    from keras_dropblock import files
+
+    workdir, target = workdirs / job.name, results / job.name
+    if not all((x / "metrics.json").exists() for x in (workdir, target)):
+        return False
+    measure(workdir)
+    with files.replacing(target / "measures.json") as temporary:
+        shutil.copyfile(workdir / "measures.json", temporary)
+    return True
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", action="store_true", help="train")
     parser.add_argument("--tables", action="store_true", help="make tables")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure the finished runs again whose work directory is there",
+    )
     parser.add_argument("--claims", help="names of claims, with commas")
     parser.add_argument("--run", help="train this run alone: RUN/seed_N")
     parser.add_argument(
@@ -307,6 +387,11 @@ def main():
             train_all(evidence, claims, flags.workdirs, flags.jobs)
         finally:
             write_tables(evidence)
+    elif flags.measure:
+        require_commit()
+        for job in jobs.values():
+            if measure_again(job, flags.workdirs, evidence.results):
+                print(f"Measured {job.name}", flush=True)
     elif not flags.tables:
         for job in jobs.values():
             state = job.state(evidence.results, flags.workdirs)
