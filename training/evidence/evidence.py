@@ -2,6 +2,7 @@
 
     make evidence           # show the state of each run, train what is missing
     make evidence-tables    # rebuild docs/evidence.md
+    evidence.py --measure   # after a change of `measure`: measure again
 
 `runs.toml` defines runs and claims. Runs can be stopped and resumed. With
 `--jobs=2`, two are trained at a time, each with half of the cores: small
