@@ -235,7 +235,7 @@ $(OLDEST_VENV)/.oldest: pyproject.toml tools/oldest.py | $(OLDEST_VENV)/bin/pyth
 $(VISION_VENV)/.vision: pyproject.toml | $(VISION_VENV)/bin/python
 	@echo "Installing KerasHub into $(VISION_VENV): about 3 GB on disk"
 	$(VISION_VENV)/bin/python -m pip install --quiet \
-	  --editable '.[tensorflow,vision,onnx,report,jax]' pytest pytest-xdist ipykernel
+	  --editable '.[tensorflow,vision,onnx,report,search,jax]' pytest pytest-xdist ipykernel
 	@touch $@
 
 $(SERVE_VENV)/.serve: pyproject.toml | $(SERVE_VENV)/bin/python
