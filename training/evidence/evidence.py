@@ -88,7 +88,6 @@ def require_commit():
 def train(job, workdirs, results):
     """Train or resume one run, measure it, and keep its small files."""
     import keras_dropblock as kdb
-    from keras_dropblock import files
     from keras_dropblock.training import plan
 
     workdir = workdirs / job.name
@@ -97,9 +96,15 @@ def train(job, workdirs, results):
     scored = plan.has_validation(recipe)
     kdb.fit(recipe, workdir, verbose=2, score_epochs=scored)
     measure(workdir)
-    target = results / job.name
+    keep(workdir, results / job.name, KEPT)
+
+
+def keep(workdir, target, names):
+    """Copy small files of a run from its work directory, in this order."""
+    from keras_dropblock import files
+
     target.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
+    for name in names:
         with files.replacing(target / name) as temporary:
             shutil.copyfile(workdir / name, temporary)
 
@@ -336,14 +341,11 @@ def measure_again(job, workdirs, results):
     Returns:
         Whether its work directory with the weights is there.
     """
-    from keras_dropblock import files
-
     workdir, target = workdirs / job.name, results / job.name
     if not all((x / "metrics.json").exists() for x in (workdir, target)):
         return False
     measure(workdir)
-    with files.replacing(target / "measures.json") as temporary:
-        shutil.copyfile(workdir / "measures.json", temporary)
+    keep(workdir, target, ["measures.json"])
     return True
 
 
