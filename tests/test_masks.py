@@ -119,6 +119,25 @@ def test_rescaling_preserves_the_sum_of_ones():
     assert set(np.unique(y)) == {0.0, np.float32(1 / (1 - 4 / 96))}
 
 
+@pytest.mark.parametrize("units", [1, 511, 512, 513, 3 * 512 + 5])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_rescaling_counts_every_unit(units, rate):
+    # On TensorFlow, whole groups of 512 units are counted together.
+    dropped = np.random.default_rng(units).random((1, units, 1)) < rate
+    rescale = masks.drop_and_rescale
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        any_size = [tf.TensorSpec([None] * 3, t) for t in ("float32", "bool")]
+        rescale = tf.function(rescale, input_signature=any_size)
+    y = rescale(keras.ops.ones(dropped.shape), dropped)
+    kept = ~dropped
+    expected = kept * np.float32(units / max(kept.sum(), 1))
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(y), expected, rtol=1e-6
+    )
+
+
 def test_rescaling_each_sample_leaves_the_others_alone():
     dropped = np.zeros((2, 4, 4, 1), bool)
     dropped[0, :2] = True

@@ -77,7 +77,7 @@ def _mark_by_gaps(count, probability, seed):
     # float64 this changes a result once in 10^12 draws. By default, JAX has
     # no float64.
     precision = "float32" if keras.backend.backend() == "jax" else "float64"
-    chunk = count // 128 + 1024
+    chunk = count // 128 + 2048
     # Gaps are cut at `longest`, so that the sum of a chunk always fits into
     # int32. No mark is set after a gap that was cut: the geometric
     # distribution has no memory, so the rest of the gap is drawn as a new one.

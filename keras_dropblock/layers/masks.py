@@ -189,8 +189,7 @@ def drop_and_rescale(inputs, dropped, axes=None):
     # The mean of the dropped units, not of the kept ones: if nothing is
     # dropped, 1 - 0 is exact for any number of units.
     dropped = ops.convert_to_tensor(dropped)
-    ones = ops.cast(_castable(dropped), "float32")
-    fraction = 1.0 - ops.mean(ones, axis=axes, keepdims=axes is not None)
+    fraction = 1.0 - _mean(dropped, axes)
     return _drop(inputs, dropped, 1.0 / ops.maximum(fraction, 1 / MAX_SCALE))
 
 
@@ -214,13 +213,36 @@ def _drop(inputs, dropped, scale):
     return ops.custom_gradient(lambda x: (multiply(x), multiply))(inputs)
 
 
-def _castable(booleans):
-    """Booleans in a form that casts to numbers three times faster on torch."""
-    if keras.backend.backend() != "torch":
-        return booleans
-    import torch
+def _mean(booleans, axes):
+    """The fraction of True in float32, over all axes or over the given ones."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow" and axes is None and draws.on_cpu(booleans):
+        return _mean_of_bytes(booleans)
+    if backend == "torch":
+        import torch
 
-    return booleans.view(torch.uint8)
+        booleans = booleans.view(torch.uint8)  # casts three times faster
+    ones = ops.cast(booleans, "float32")
+    return ops.mean(ones, axis=axes, keepdims=axes is not None)
+
+
+def _mean_of_bytes(booleans):
+    """The fraction of True, in about half the time on TensorFlow's CPUs.
+
+    A sum of 128 integers of 32 bits adds four columns of bytes at once. A
+    byte of the sum is at most 128, so it never carries into the next byte.
+    """
+    import tensorflow as tf
+
+    ones = tf.reshape(tf.cast(booleans, tf.uint8), (-1,))
+    whole = tf.size(ones) // 512 * 512
+    rows = tf.bitcast(tf.reshape(ones[:whole], (-1, 128, 4)), tf.int32)
+    sums = tf.bitcast(tf.reduce_sum(rows, axis=1), tf.uint8)
+    parts = [
+        tf.reduce_sum(tf.cast(part, tf.float32))
+        for part in (sums, ones[whole:])
+    ]
+    return (parts[0] + parts[1]) / tf.cast(tf.size(ones), tf.float32)
 
 
 def drop_alike(inputs, rate, shape, seed_generator):
