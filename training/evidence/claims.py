@@ -10,12 +10,11 @@ import statistics
 import tomllib
 import typing
 
+import measures
+
 FOLDER = pathlib.Path(__file__).resolve().parent
 SEEDS = 3
 TRY_SEED = 1000  # of the runs that choose a value
-MEASURED = 1000  # test images of `measures.json`
-# DropBlock of the column "accuracy_left_on"; see `dropblock_at_inference`.
-LEFT_ON = {"keep_prob": 0.7, "block_size": 7}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,35 +264,12 @@ def data_loss(run, row, prefix=""):
     return BOX_WEIGHT * box + len(run.card.class_names) * classes
 
 
-# Numbers of `measures.json`: title, unit, digits.
-_MEASURES = {
-    "train_accuracy": ("training accuracy", "%", 2),
-    "accuracy_left_on": (
-        f"accuracy on {MEASURED:,} test images with DropBlock left on "
-        f"(keep_prob {LEFT_ON['keep_prob']}, "
-        f"block_size {LEFT_ON['block_size']})",
-        "%",
-        2,
-    ),
-    "map_area": ("area of the map above half its maximum", "%", 2),
-    "map_entropy": ("entropy of the map", "%", 2),
-    "map_peaks": ("peaks of the map", "", 3),
-    "redundancy_units": ("R² of dropped single units", "%", 1),
-    "redundancy_blocks": ("R² of units in dropped blocks", "%", 1),
-    "block_loss": ("accuracy lost without one block", "%", 2),
-    "gate": ("mean transform gate", "%", 1),
-    "nll": (f"NLL on {MEASURED:,} test images", "nats", 4),
-    "sampled_nll": ("NLL of the mean of 20 samples", "nats", 4),
-    "auroc": ("errors found by entropy, AUROC", "%", 1),
-    "sampled_auroc": ("errors found by mutual information, AUROC", "%", 1),
-    "train_ap50": ("AP50 on the training images", "%", 2),
-}
 # Columns that a claim may add to its table.
 COLUMNS = {
     "loss_rise": Column("rise of the validation loss", "nats", 4, _loss_rise),
     **{
         name: Column(*about, functools.partial(measured, name))
-        for name, about in _MEASURES.items()
+        for name, about in measures.TITLES.items()
     },
 }
 

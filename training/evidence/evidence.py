@@ -2,7 +2,7 @@
 
     make evidence           # show the state of each run, train what is missing
     make evidence-tables    # rebuild docs/evidence.md
-    evidence.py --measure   # after a change of `measure`: measure again
+    evidence.py --measure   # after a change of `measures.py`: measure again
 
 `runs.toml` defines runs and claims. Runs can be stopped and resumed. With
 `--jobs=2`, two are trained at a time, each with half of the cores: small
@@ -24,7 +24,8 @@ import time
 import numpy as np
 
 import claim_tables
-from claims import FOLDER, LEFT_ON, MEASURED, Evidence
+import measures
+from claims import FOLDER, Evidence
 
 ROOT = FOLDER.parents[1]
 # metrics.json comes last: a run with this file is finished.
@@ -72,11 +73,16 @@ def make_data():
         np.savez(file, **content)
 
 
-def require_commit():
-    """Raise SystemExit unless the code is that of a commit."""
+def code_commit():
+    """The commit of the code; it ends with "with changes" if there are any."""
     from keras_dropblock.runs import versions
 
-    commit = versions.commit(*FOLDER.glob("*.*"))
+    return versions.commit(*FOLDER.glob("*.*"))
+
+
+def require_commit():
+    """Raise SystemExit unless the code is that of a commit."""
+    commit = code_commit()
     if commit is None or commit.endswith("with changes"):
         raise SystemExit(
             "The code must be a commit of a git checkout without changes: "
@@ -95,8 +101,16 @@ def train(job, workdirs, results):
     # Without a validation split, epochs would score the test split.
     scored = plan.has_validation(recipe)
     kdb.fit(recipe, workdir, verbose=2, score_epochs=scored)
-    measure(workdir)
+    write_measures(workdir)
     keep(workdir, results / job.name, KEPT)
+
+
+def write_measures(workdir):
+    """Measure a finished run: write `measures.json`, with the commit."""
+    from keras_dropblock import files
+
+    content = {**measures.measure(workdir), "commit": code_commit()}
+    files.write_json(workdir / "measures.json", content)
 
 
 def keep(workdir, target, names):
@@ -224,117 +238,6 @@ def _problem(evidence, claim):
     return ""
 
 
-def measure(workdir):
-    """Measure a finished run: write `measures.json`.
-
-    It has the number of parameters and the commit of the code that measured.
-    For a classifier, it also has the accuracy on the training images without
-    augmentation, and `_image_measures`. For a detector, it has AP50 on its
-    training images.
-    """
-    import keras_dropblock as kdb
-    from keras_dropblock import files
-    from keras_dropblock.analysis import complexity
-    from keras_dropblock.runs import versions
-
-    model = kdb.load(workdir)
-    content = {"parameters": complexity.parameters(model)}
-    content["commit"] = versions.commit(*FOLDER.glob("*.*"))
-    if model.card.task == "classification":
-        content["train_accuracy"] = (
-            100 * kdb.evaluate(workdir, "train")["accuracy"]
-        )
-        content |= _image_measures(model)
-    elif model.card.task == "detection":
-        content["train_ap50"] = 100 * kdb.evaluate(workdir, "train")["ap50"]
-    files.write_json(workdir / "measures.json", content)
-
-
-def _image_measures(model):
-    """Measures on the first 1,000 test images.
-
-    - `accuracy_left_on`: with DropBlock left on, as in Figure 5 of the
-      DropBlock paper.
-    - `map_...`: of the class activation maps of the predicted class.
-    - `redundancy_...`: how well kept units predict dropped ones in group 2.
-    - `block_loss`: points of accuracy that are lost if one residual branch is
-      removed, the mean over all blocks without a projection.
-    - `gate`: the mean transform gate of a highway network.
-    - `nll`, `auroc`, and `sampled_...` with 20 Monte Carlo predictions, if
-      the network has layers that drop.
-    """
-    import keras_dropblock as kdb
-    from keras_dropblock.analysis import (
-        blocks,
-        cam,
-        redundancy,
-        robustness,
-        spread,
-    )
-
-    images, labels = kdb.data.load(model.card.dataset).arrays["test"]
-    x, labels = model.card.normalize(images[:MEASURED]), labels[:MEASURED]
-    (left_on,) = robustness.score_under_dropblock(
-        model,
-        x,
-        labels,
-        keep_probs=(LEFT_ON["keep_prob"],),
-        block_sizes=(LEFT_ON["block_size"],),
-        repeats=3,
-    )
-    predicted = model.predict(x, verbose=0).argmax(1)
-    maps = cam.class_activation_maps(model, x, predicted)
-    measures = spread.measure_spread(maps)
-    means = {
-        f"map_{name}": scale * float(np.nanmean(measures[name]))
-        for name, scale in (("area", 100), ("entropy", 100), ("peaks", 1))
-    }
-    units, in_blocks = redundancy.measure_redundancy(model, x[:200], ["group2"])
-    whole, *without = blocks.score_without_blocks(model, x, labels)
-    losses = [
-        whole["accuracy"] - row["accuracy"]
-        for row in without
-        if not row["has_projection"]
-    ]
-    return {
-        **means,
-        "accuracy_left_on": 100 * left_on["accuracy"],
-        "redundancy_units": 100 * units["r2"],
-        "redundancy_blocks": 100 * in_blocks["r2"],
-        **({"block_loss": 100 * float(np.mean(losses))} if losses else {}),
-        **_gate_measures(model, x),
-        **_uncertainty_measures(model, x, labels),
-    }
-
-
-def _gate_measures(model, x):
-    from keras_dropblock.analysis import gates
-    from keras_dropblock.layers import HighwayBlock
-
-    if not any(isinstance(layer, HighwayBlock) for layer in model.layers):
-        return {}
-    found = gates.measure_gates(model, x)
-    return {"gate": 100 * float(np.mean([g.mean() for g in found.values()]))}
-
-
-def _uncertainty_measures(model, x, labels):
-    from keras_dropblock.analysis import uncertainty
-
-    def scores(samples):
-        predictions = uncertainty.monte_carlo(
-            model, x, samples=samples, stochastic_depth=True
-        )
-        return uncertainty.score_uncertainty(predictions, labels)
-
-    once = scores(0)
-    found = {"nll": once["nll"], "auroc": 100 * once["error_auroc_entropy"]}
-    if uncertainty.drops(model):
-        sampled = scores(20)
-        found["sampled_nll"] = sampled["nll"]
-        found["sampled_auroc"] = 100 * sampled["error_auroc_mutual_information"]
-    return found
-
-
 def measure_again(job, workdirs, results):
     """Measure a finished run with the code of this commit.
 
@@ -344,7 +247,7 @@ def measure_again(job, workdirs, results):
     workdir, target = workdirs / job.name, results / job.name
     if not all((x / "metrics.json").exists() for x in (workdir, target)):
         return False
-    measure(workdir)
+    write_measures(workdir)
     keep(workdir, target, ["measures.json"])
     return True
 
