@@ -118,6 +118,7 @@ def test_the_page_lists_the_values_tried_and_the_hours(tiny):
     assert "- drop: 25.0 with dropout = 0.1, 50.0 with dropout = 0.3\n" in page
     # Each of the three runs has 4 epochs of 3,000 images at 100 images/s.
     assert "3 runs are finished, with 0.1 hours of training steps." in page
+    assert "\n- keras 3.15.1; 2026-11-29; commits abc\n" in page
 
 
 @pytest.mark.parametrize("commit", [None, "0123 with changes"])

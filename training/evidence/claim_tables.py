@@ -228,9 +228,10 @@ def page(evidence):
     hours = _hours(evidence)
     parts.append("## Runs")
     parts.append(
-        f"{count} runs are finished, with {hours:.1f} hours of training steps. "
-        f"{_machines(evidence)}"
+        f"{count} runs are finished, with {hours:.1f} hours of training steps."
     )
+    if count:
+        parts.append(_versions(evidence))
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
@@ -248,20 +249,22 @@ def _hours(evidence):
     return sum(Run(path.parent).hours or 0 for path in found)
 
 
-def _machines(evidence):
-    """Hardware, versions, commits and dates of all finished runs."""
+def _versions(evidence):
+    """A list of the versions, dates and commits of all finished runs."""
     from keras_dropblock.runs import Run
 
     found = {}
     for path in sorted(evidence.results.glob("*/*/metrics.json")):
         for session in Run(path.parent).sessions:
-            versions = session["versions"]
-            text = ", ".join(f"{k} {v}" for k, v in sorted(versions.items()))
-            date = session["started"][:10]
-            found.setdefault(f"{session['commit']}; {text}", []).append(date)
-    return " ".join(
-        f"Commit {text}, {' to '.join(sorted({min(dates), max(dates)}))}."
-        for text, dates in found.items()
+            versions = sorted(session["versions"].items())
+            text = ", ".join(f"{name} {number}" for name, number in versions)
+            commits, dates = found.setdefault(text, (set(), set()))
+            commits.add(session["commit"][:10])
+            dates.add(session["started"][:10])
+    return "\n".join(
+        f"- {text}; {' to '.join(sorted({min(dates), max(dates)}))}; commits "
+        f"{', '.join(sorted(commits))}"
+        for text, (commits, dates) in found.items()
     )
 
 
