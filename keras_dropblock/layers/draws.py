@@ -71,7 +71,8 @@ def _mark_by_gaps(count, probability, seed):
     """Draw `count` booleans by drawing the gaps between those that are True.
 
     Gaps are drawn in chunks of fixed size until they reach the end. One chunk
-    is enough for probabilities below 1/128, which are usual for masks.
+    is enough for probabilities below 1/128, which are usual for masks, and
+    for up to 2,000 marks, as in maps that are little larger than a block.
     """
     # TensorFlow and XLA round the last bit of a logarithm differently. In
     # float64 this changes a result once in 10^12 draws. By default, JAX has

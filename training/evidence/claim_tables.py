@@ -38,7 +38,8 @@ than two standard errors. This is a weak test for n = 3: without any effect,
 almost one answer in five is "Yes" or "No" by chance. Losses are shown without
 weight decay. Minutes are training steps at the median speed. Several runs and
 other work shared the two CPU cores, so the minutes of two runs cannot be
-compared.
+compared. A row with n = 0 is not trained yet, and "?" is a value that is not
+chosen yet.
 
 Runs of detection need KerasHub. If it is not installed, `make evidence` leaves
 them out. This command trains them in the environment of `make test-vision`:
