@@ -149,7 +149,7 @@ soak: $(VENV)/.backends
 mutants: $(VENV)/.backends
 	$(BIN)/python tools/mutants.py
 
-BENCHMARKS := layer train_step efficiency input_pipeline inference
+BENCHMARKS := layer train_step efficiency input_pipeline between_epochs inference
 
 # Run this on an idle machine. KerasCV is measured if it is installed.
 bench: $(VENV)/.backends

@@ -9,6 +9,7 @@ import pathlib
 
 from absl import app
 
+import between_epochs
 import detection
 import efficiency
 import inference
@@ -26,6 +27,7 @@ BENCHMARKS = {
         train_step,
         efficiency,
         input_pipeline,
+        between_epochs,
         inference,
         detection,
         serving,

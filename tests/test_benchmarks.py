@@ -55,6 +55,9 @@ def sample_rows():
             {"images": "32 x 32", "rounds": 3}
             | {"images_per_second": {"ours": 90_000, "tf.data map": 9_000}}
         ],
+        "between_epochs": [
+            {"data": "PyDataset", "rounds": 3, "seconds": [0.01, 1.2, 0.02]}
+        ],
         "inference": [
             {
                 "batch": 64,
@@ -111,6 +114,7 @@ def test_networks_pipelines_and_formats_are_compared():
         "7.53",
     ]
     assert lines("input_pipeline")[3][3] == "10.00"
+    assert lines("between_epochs")[2] == ["PyDataset", "3", "20", "1200", "1"]
     assert lines("inference")[3] == [
         "SavedModel",
         "64",

@@ -86,6 +86,23 @@ def test_evaluation_has_all_images_in_order():
     assert len(batches(10_000, batch_size=128)) == 79  # 78 * 128 = 9,984
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_keras_reads_the_batches_of_the_epoch(training):
+    b = batches(50, training=training)
+    b.epoch, b.first_batch = 1, 2
+    read = b.for_keras()
+    if keras.backend.backend() == "tensorflow":
+        assert not read.options().autotune.enabled
+    assert len(read) == len(b) == (4 if training else 5)
+    for epoch in (1, 2):  # `fit` changes it before each pass
+        b.epoch = epoch
+        seen = [read[i] for i in range(len(b))] if read is b else list(read)
+        assert len(seen) == len(b)
+        for (x, y), (x_expected, y_expected) in zip(seen, b, strict=True):
+            np.testing.assert_array_equal(x, x_expected)
+            np.testing.assert_array_equal(y, y_expected)
+
+
 def test_fewer_images_than_a_batch_cannot_be_trained_on():
     with pytest.raises(ValueError, match="`batch_size` must not exceed"):
         batches(7, training=True)

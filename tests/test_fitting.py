@@ -31,6 +31,22 @@ from small_runs import Stop, rows, small, weights
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a fault of TensorFlow"
+)
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_no_pass_over_a_split_is_autotuned(method, npz, tmp_path, monkeypatch):
+    seen, original = [], getattr(keras.Model, method)
+
+    def spy(self, x=None, *arguments, **keywords):
+        seen.append(x)
+        return original(self, x, *arguments, **keywords)
+
+    monkeypatch.setattr(keras.Model, method, spy)
+    trainer.fit(small(npz, "epochs=1"), tmp_path / "run", verbose=0)
+    assert seen and not any(x.options().autotune.enabled for x in seen)
+
+
 def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
     result = trainer.fit(small(npz), tmp_path / "run", verbose=0)
     files = {p.name for p in (tmp_path / "run").iterdir()}
@@ -113,13 +129,13 @@ def test_with_a_validation_split_the_test_set_is_scored_once_at_the_end(
     npz, tmp_path, monkeypatch, capsys
 ):
     scored = []
-    evaluate = keras.Model.evaluate
+    scores = tasks.Classification.epoch_scores
 
-    def counted(model, batches, **arguments):
+    def counted(task, model, batches, *epochs):
         scored.append(batches.count)
-        return evaluate(model, batches, **arguments)
+        return scores(task, model, batches, *epochs)
 
-    monkeypatch.setattr(keras.Model, "evaluate", counted)
+    monkeypatch.setattr(tasks.Classification, "epoch_scores", counted)
     recipe = small(npz, "validation_split=0.2", "epochs=2", "batch_size=16")
     result = trainer.fit(recipe, tmp_path, verbose=0)
     # A fifth of each class, rounded.

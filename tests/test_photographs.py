@@ -208,6 +208,18 @@ def test_cutout_and_mixup_are_for_photographs_too(photographs):
     assert (x == 0).mean() > (plain == 0).mean() + 0.02
 
 
+def test_photographs_are_read_without_autotuning(photographs, monkeypatch):
+    seen, original = [], tf.data.Dataset.as_numpy_iterator
+
+    def spy(dataset):
+        seen.append(dataset.options().autotune.enabled)
+        return original(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "as_numpy_iterator", spy)
+    batches(photographs, training=True)[0]
+    assert seen == [False]
+
+
 def test_fit_takes_the_batches_epoch_by_epoch(photographs):
     seen = []
 

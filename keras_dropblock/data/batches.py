@@ -16,9 +16,10 @@ class Batches(keras.utils.PyDataset):
     resumed run gets the same batches as an uninterrupted one. Without
     training, all images come in order.
 
-    Call `fit` with `shuffle=False`, and set `epoch` at the beginning of each
-    epoch: see `callbacks.EpochOfData`. To resume within an epoch, set
-    `first_batch` before `fit`. The batches before it are skipped.
+    Pass `for_keras()` to `fit`, `evaluate` and `predict`. Call `fit` with
+    `shuffle=False`, and set `epoch` at the beginning of each epoch: see
+    `callbacks.EpochOfData`. To resume within an epoch, set `first_batch` before
+    `for_keras`. The batches before it are skipped.
 
     A subclass implements `read`, and has an array `labels` with the labels of
     all images in order.
@@ -91,6 +92,28 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         return self.batch(self.first_batch + index)
+
+    def for_keras(self):
+        """The batches as `fit`, `evaluate` and `predict` should read them.
+
+        On TensorFlow, this is a `tf.data.Dataset` without autotuning; Keras
+        would read a `PyDataset` with autotuning. On other backends, this is
+        the object itself.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        # The last batch may have fewer images.
+        signature = keras.tree.map_structure(
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), self[0]
+        )
+        count = len(self)
+        dataset = tf.data.Dataset.from_generator(
+            lambda: (self[i] for i in range(count)), output_signature=signature
+        )
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+        return without_autotuning(dataset.prefetch(2))
 
     def batch(self, index):
         """Batch `index` of this epoch: (images, targets)."""
@@ -204,3 +227,18 @@ class DeviceBatches(ArrayBatches):
             pad=self.augmentation.get("pad", 0),
             normalize=self.normalize,
         )
+
+
+def without_autotuning(dataset):
+    """A `tf.data.Dataset` whose passes end at once.
+
+    When a pass over an autotuned data set ends, TensorFlow (2.21) sometimes
+    waits: its tuning thread checks whether it should stop just before this is
+    set, and sleeps on. It wakes up after about as long as the pass took, at
+    most a minute. `benchmarks/between_epochs.py` measures it.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from keras_dropblock.data.batches import Batches
+from keras_dropblock.data.batches import Batches, without_autotuning
 from keras_dropblock.data.dataset import Dataset
 from keras_dropblock.data.images import (
     decode,
@@ -164,7 +164,7 @@ class PhotographBatches(Batches):
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         batches = dataset.batch(self.batch_size, drop_remainder=self.training)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return without_autotuning(batches.prefetch(2))
 
     def _encoded_images(self, seeds):
         if not self.training:

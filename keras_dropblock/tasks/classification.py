@@ -203,7 +203,7 @@ class Classification(FineTuned):
         return np.concatenate(results)
 
     def draw(self, model, batches, card, folder):
-        outputs = model.predict(batches, verbose=0)
+        outputs = model.predict(batches.for_keras(), verbose=0)
         names = card.class_names or [*map(str, range(outputs.shape[1]))]
         predicted = outputs.argmax(1)
         matrix = confusion.confusion_matrix(

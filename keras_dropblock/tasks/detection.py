@@ -117,7 +117,7 @@ class Detection(FineTuned):
         model.compile(optimizer, **options)
 
     def epoch_scores(self, model, batches, epoch, epochs):
-        scores = model.evaluate(batches, return_dict=True, verbose=0)
+        scores = super().epoch_scores(model, batches, epoch, epochs)
         measured = dict.fromkeys(SUMMARY, float("nan"))
         if (epoch + 1) % self.ap_epochs == 0 or epoch + 1 == epochs:
             measured = self.evaluate(model, batches)

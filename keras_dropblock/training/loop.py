@@ -58,7 +58,7 @@ def train(trainer, workdir, place, checkpoint, verbose, further=()):
 
 def _fit(trainer, parts, first_epoch, end_epoch, verbose):
     trainer.model.fit(
-        trainer.train,
+        trainer.train.for_keras(),
         initial_epoch=first_epoch,
         epochs=end_epoch,
         shuffle=False,
