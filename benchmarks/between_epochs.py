@@ -102,7 +102,7 @@ def show(rows):
             "epochs",
             "median, ms",
             "longest, ms",
-            "longer than 0.1 s",
+            "longer than 0.2 s",
         ]
     ]
     for row in rows:
@@ -114,7 +114,7 @@ def show(rows):
                 str(len(values)),
                 f"{median * 1e3:.0f}",
                 f"{values[-1] * 1e3:.0f}",
-                str(sum(value > 0.1 for value in values)),
+                str(sum(value > 0.2 for value in values)),
             ]
         )
     return measurement.markdown(table)
