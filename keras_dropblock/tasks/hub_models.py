@@ -49,7 +49,7 @@ def with_plain_methods(cls):
     """Give a class that extends KerasHub's the methods of `keras.Model`.
 
     KerasHub's methods convert the data to a data set of TensorFlow or Grain,
-    to add preprocessing. This package adds none, and passes a `PyDataset`.
+    to add preprocessing. This package adds none, and passes its batches.
     """
     for name in (
         "fit",
