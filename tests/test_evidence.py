@@ -311,13 +311,14 @@ def test_scores_of_a_claim_are_those_of_its_task(tmp_path):
     parts = {"bbox_regression_loss": "0.01", "cls_logits_loss": "0.1"}
     assert claims.data_loss(runs[0], parts) == pytest.approx(0.5)
     claim_tables.draw(detectors, "detection", tmp_path / "c.png")
-    assert imread(tmp_path / "c.png").shape[1] == 2 * 540
+    # Two curves, and the legend beside them.
+    assert imread(tmp_path / "c.png").shape[1] == 2 * 540 + 276
     # A run that is scored only at its end has no curve of scores.
     (folder / "history.csv").write_text(
         "epoch,images_per_second,loss,regularization_loss\n0,9,2,1\n"
     )
     claim_tables.draw(detectors, "detection", tmp_path / "c.png")
-    assert imread(tmp_path / "c.png").shape[1] == 540
+    assert imread(tmp_path / "c.png").shape[1] == 540 + 276
     assert "\nFew images.\n" in claim_tables.page(detectors)
 
 

@@ -321,7 +321,8 @@ def draw(evidence, claim, path):
     every = [run.history[0] for found in runs.values() for run in found]
     if all(key in row for row in every):
         curves.insert(0, (f"{split} {main.curve_title}", score, scale))
-    figure = Figure(figsize=(4.5 * len(curves), 3.2), layout="constrained")
+    size = 4.5 * len(curves) + 2.3, 3.2  # with the legend beside the curves
+    figure = Figure(figsize=size, layout="constrained")
     cells = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (title, value, scale) in zip(cells, curves, strict=True):
         for name, found in runs.items():
@@ -333,7 +334,11 @@ def draw(evidence, claim, path):
         if scale == "log":
             label_in_full(axes.yaxis)
         axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside right upper",
+        fontsize="small",
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_figure(path, figure)
 
