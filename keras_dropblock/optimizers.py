@@ -140,7 +140,9 @@ def step_schedule(learning_rate, drops, factor, *, warmup_steps=0):
     Args:
         learning_rate: the rate before the first drop.
         drops: increasing values of `optimizer.iterations`. Each is the first
-            step with the next rate: see `drop_steps`.
+            step with the next rate: see `drop_steps`. If the optimizer
+            accumulates gradients, Keras's schedules count batches, not
+            updates; multiply the values by the number of batches.
         factor: factor of the rate at each drop; 0.2 in the Wide ResNet paper.
         warmup_steps: number of steps in which the rate rises linearly from 0.
 

@@ -1,5 +1,6 @@
 """Sources, normalization, order and augmentation."""
 
+import itertools
 import threading
 import time
 
@@ -12,14 +13,19 @@ from keras_dropblock.data import augmentation, preprocessing, tfds
 from keras_dropblock.tasks import Classification
 
 
-def prepared(name):
-    """The data set of TFDS, or skip the test if it is not prepared."""
+def require(name):
+    """Skip the test if a data set of TFDS is not prepared."""
     pytest.importorskip("tensorflow_datasets")
     import tensorflow_datasets
 
     builder = tensorflow_datasets.builder(name)
     if not tfds.is_prepared(builder):
         pytest.skip(f"{name} is not prepared in {builder.data_path}")
+
+
+def prepared(name):
+    """The data set of TFDS, or skip the test if it is not prepared."""
+    require(name)
     return data.load(name)
 
 
@@ -90,17 +96,57 @@ def test_evaluation_has_all_images_in_order():
 def test_keras_reads_the_batches_of_the_epoch(training):
     b = batches(50, training=training)
     b.epoch, b.first_batch = 1, 2
-    read = b.for_keras()
-    if keras.backend.backend() == "tensorflow":
-        assert not read.options().autotune.enabled
-    assert len(read) == len(b) == (4 if training else 5)
-    for epoch in (1, 2):  # `fit` changes it before each pass
-        b.epoch = epoch
-        seen = [read[i] for i in range(len(b))] if read is b else list(read)
-        assert len(seen) == len(b)
-        for (x, y), (x_expected, y_expected) in zip(seen, b, strict=True):
-            np.testing.assert_array_equal(x, x_expected)
-            np.testing.assert_array_equal(y, y_expected)
+    with b.for_keras() as read:
+        if keras.backend.backend() == "tensorflow":
+            assert not read.options().autotune.enabled
+        assert len(read) == len(b) == (4 if training else 5)
+        for epoch in (1, 2):  # `fit` changes it before each pass
+            b.epoch = epoch
+            seen = [read[i] for i in range(len(b))] if read is b else list(read)
+            assert len(seen) == len(b)
+            for (x, y), (x_expected, y_expected) in zip(seen, b, strict=True):
+                np.testing.assert_array_equal(x, x_expected)
+                np.testing.assert_array_equal(y, y_expected)
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
+def test_an_error_of_a_later_batch_reaches_the_caller(call):
+    b = batches(50, training=call == "fit")
+    b.targets = broken_after(1)
+    inputs = keras.Input(b[0][0].shape[1:])
+    x = keras.layers.Flatten()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    model.compile("sgd", "mse")
+    with (
+        pytest.raises(data.DataError, match="a class 7 of 3"),
+        b.for_keras() as read,
+    ):
+        options = {"shuffle": False} if call == "fit" else {}
+        getattr(model, call)(read, verbose=0, **options)
+
+
+def broken_after(count):
+    """Targets that raise a DataError after `count` batches."""
+    calls = itertools.count()
+
+    def targets(labels):
+        if next(calls) > count:
+            raise data.DataError("a class 7 of 3")
+        return np.zeros((len(labels), 1), "float32")
+
+    return targets
+
+
+def test_labels_that_are_no_class_are_refused():
+    dataset = data.ArrayDataset(
+        {"train": (np.zeros((2, 4, 4, 3), "uint8"), np.array([0, -1]))},
+        ("cat", "dog"),
+    )
+    targets = Classification().targets(dataset)
+    assert targets(np.array([1, 0])).tolist() == [[0, 1], [1, 0]]
+    for labels in ([0, -1], [2, 0]):
+        with pytest.raises(data.DataError, match="must be from 0 to 1"):
+            targets(np.array(labels))
 
 
 def test_fewer_images_than_a_batch_cannot_be_trained_on():
@@ -517,7 +563,7 @@ def test_cifar10_is_complete_and_its_normalization_is_published():
 
 
 def test_cifar10_splits_are_checked_and_sliced():
-    prepared("cifar10")
+    require("cifar10")
     sliced = data.load(
         "cifar10",
         train_split="train[:100]",
@@ -531,8 +577,55 @@ def test_cifar10_splits_are_checked_and_sliced():
         data.load("cifar10", test_split="validation")
 
 
-def test_a_validation_slice_must_not_be_trained_on():
-    with pytest.raises(
-        data.DataError, match="Did you mean train_split = 'train"
-    ):
-        data.load("cifar10", validation_split="train[90%:]")
+@pytest.mark.parametrize(
+    "splits, wrong",
+    [
+        ({"validation_split": "train[90%:]"}, "train"),
+        (
+            {
+                "train_split": "train[:90%]",
+                "validation_split": "test[:9]+train[80%:81%]",
+                "test_split": "test[9:]",
+            },
+            "train",
+        ),
+        (
+            {"validation_split": "test[:10]", "test_split": "test[9:]"},
+            "test",
+        ),
+    ],
+)
+def test_validation_images_must_not_be_trained_on_or_tested(splits, wrong):
+    require("cifar10")
+    message = f"`validation_split` must not overlap `{wrong}_split`.*Did you"
+    with pytest.raises(data.DataError, match=message):
+        data.load("cifar10", **splits)
+
+
+def test_a_wrong_slice_is_named():
+    require("cifar10")
+    with pytest.raises(data.DataError, match="`test_split` must be made of sl"):
+        data.load("cifar10", validation_split=0.1, test_split="test[:x]")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_split_without_labels_is_refused(monkeypatch, streamed):
+    require("cifar10")
+    from tensorflow_datasets.core import DatasetBuilder
+
+    as_dataset = DatasetBuilder.as_dataset
+
+    def unlabeled(self, split, **options):
+        found = as_dataset(self, split=split, **options)
+        if split != "test":
+            return found
+        return found.map(lambda example: {**example, "label": -1})
+
+    monkeypatch.setattr(DatasetBuilder, "as_dataset", unlabeled)
+    with pytest.raises(data.DataError, match="`test_split` must have labels"):
+        data.load(
+            "cifar10",
+            train_split="train[:10]",
+            image_size=32,
+            streamed=streamed,
+        )

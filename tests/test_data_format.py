@@ -137,8 +137,9 @@ def test_a_shape_in_the_other_format_gives_a_warning(
 ):
     use(data_format)
     message = rf"`input_shape` .* {read_as} channels.*Did you mean {right}\?"
-    with pytest.warns(UserWarning, match=message):
+    with pytest.warns(UserWarning, match=message) as warned:
         models.WRN(10, 1, input_shape=shape)
+    assert warned[0].filename == __file__  # the line to correct
 
 
 def test_training_and_evaluation_by_recipe_require_channels_last(npz, tmp_path):

@@ -16,6 +16,7 @@ from keras_dropblock.data.batches import DeviceBatches
 from keras_dropblock.errors import RecipeError
 from keras_dropblock.layers import masks
 from keras_dropblock.report import curves
+from keras_dropblock.runs import workdir as workdirs
 from keras_dropblock.runs.run import Run
 from keras_dropblock.training import (
     callbacks,
@@ -102,6 +103,30 @@ def test_a_run_leaves_all_that_explains_it(npz, tmp_path, capsys):
         last_line,
         re.IGNORECASE,
     )
+
+
+def test_a_run_is_complete_before_it_counts_as_finished(
+    npz, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+
+    write_json = trainer.files.write_json
+
+    def full_at_the_end(path, content):
+        if path == folder / workdirs.METRICS:
+            raise Stop
+        write_json(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.files, "write_json", full_at_the_end)
+        with pytest.raises(Stop):
+            trainer.fit(small(npz), folder, verbose=0)
+    assert Run(folder).card.metrics["parameters"] > 0
+    unfinished = folder / workdirs.PREDICTIONS / ".1.epoch_0001.png"
+    unfinished.parent.mkdir()
+    unfinished.touch()
+    trainer.fit(small(npz), folder, verbose=0)
+    assert (folder / workdirs.METRICS).exists() and not unfinished.exists()
 
 
 @pytest.mark.tensorflow_only

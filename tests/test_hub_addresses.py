@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_dropblock import data, hub, load, models, predict
-from keras_dropblock.errors import WeightsError
+from keras_dropblock.errors import MissingExtraError, WeightsError
 from keras_dropblock.hub import contents, timm
 from keras_dropblock.models import torch_weights
 from loopback_hub import serving
@@ -429,7 +429,9 @@ def test_without_a_network_the_cache_is_used_or_an_error_says_so(
 
 def test_a_missing_client_is_one_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ImportError, match=r"pip install 'keras-dropblock\[hub"):
+    with pytest.raises(
+        MissingExtraError, match=r"pip install 'keras-dropblock\[hub"
+    ):
         load("hf://me/small")
 
 

@@ -15,6 +15,7 @@ from keras_dropblock.layers import (
 )
 from keras_dropblock.models import (
     WRN,
+    HighwayNet,
     insert_dropblock,
     insert_layer,
     last_stages,
@@ -100,6 +101,28 @@ def test_the_copy_is_equal_and_interchangeable_and_trains(tmp_path):
     model.compile("sgd", "mse")
     model.fit(x, np.zeros((4, 2)), verbose=0, callbacks=[KeepProbScheduler()])
     assert [x.keep_prob for x in dropblock_layers(model)] == [0.7, 0.7]
+
+
+def test_with_a_seed_each_place_drops_other_units():
+    inputs = keras.Input((16, 16, 4))
+    x = keras.layers.Activation("linear", name="a")(inputs)
+    base = keras.Model(inputs, [x, keras.layers.Identity(name="b")(inputs)])
+
+    def dropped():
+        model = insert_dropblock(base, ["a", "b"], seed=3, **DROP)
+        outputs = model(np.ones((1, 16, 16, 4), "float32"), training=True)
+        return [keras.ops.convert_to_numpy(x) == 0 for x in outputs]
+
+    a, b = dropped()
+    assert (a != b).any()
+    assert [x.tolist() for x in dropped()] == [a.tolist(), b.tolist()]
+
+
+def test_the_last_stages_of_a_highway_network_are_its_blocks():
+    base = HighwayNet(13, 1)
+    model = insert_dropblock(base, last_stages(1), **DROP)
+    last = [layer.name for layer in base.layers if "group3_" in layer.name]
+    assert names(model) == [f"{name}_dropblock" for name in last]
 
 
 def test_the_copy_has_weights_of_its_own():

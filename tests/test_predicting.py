@@ -10,7 +10,7 @@ import small_runs as runs
 from keras_dropblock import exports, models
 from keras_dropblock import predict as predict_top
 from keras_dropblock.data import images as reading
-from keras_dropblock.errors import WeightsError
+from keras_dropblock.errors import MissingExtraError, WeightsError
 from keras_dropblock.tasks import classification
 from test_encoded import png_of_size
 
@@ -191,5 +191,5 @@ def test_files_need_tensorflow(model, files, images, monkeypatch):
 
     monkeypatch.setattr(reading, "tensorflow", tensorflow)
     assert len(predict(model, images)[0]) == 5
-    with pytest.raises(ImportError, match="pip install tensorflow-cpu"):
+    with pytest.raises(MissingExtraError, match="pip install tensorflow-cpu"):
         predict(model, files)

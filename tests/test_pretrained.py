@@ -18,7 +18,7 @@ import pytest
 import add_card
 import small_runs as runs
 from keras_dropblock import data, hub, list_models, load, models
-from keras_dropblock.errors import WorkdirError
+from keras_dropblock.errors import MissingExtraError, WorkdirError
 from keras_dropblock.hub import registry, weights
 from keras_dropblock.layers import dropblock_layers
 from keras_dropblock.runs.run import Run
@@ -583,7 +583,7 @@ def test_kaggle_handles_are_downloaded_by_kagglehub(
     assert loaded.card.name == NAME
     assert asked == ["somebody/a_network/keras/small"]
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(ImportError, match="pip install kagglehub"):
+    with pytest.raises(MissingExtraError, match="pip install kagglehub"):
         load("kaggle://somebody/a_network/keras/small")
 
 

@@ -503,12 +503,16 @@ class Builder:
             "image": types.SimpleNamespace(shape=(None, None, 3)),
             "label": types.SimpleNamespace(names=["a", "b", "c"]),
         }
-        self.splits = {"train": 0, "test": 1, "extra": 2, "held_out": 3}
+        names = ("train", "test", "extra", "held_out")
+        self.splits = {
+            name: types.SimpleNamespace(num_examples=TRAIN, level=level)
+            for level, name in enumerate(names)
+        }
         self.info = types.SimpleNamespace(splits=self.splits, features=features)
 
     def images(self, split):
         """Twelve images of 10 x 10 pixels, each with a single gray level."""
-        levels = 20 * np.arange(TRAIN) + self.splits[split]
+        levels = 20 * np.arange(TRAIN) + self.splits[split].level
         return np.broadcast_to(
             levels.astype("uint8")[:, None, None, None], (TRAIN, 10, 10, 3)
         )

@@ -15,6 +15,7 @@ from keras_dropblock.layers import (
     StochasticDepth,
     dropblock_layers,
 )
+from keras_dropblock.layers.convolution import SymmetricConv2D
 from keras_dropblock.layers.dropout import survival_probs
 
 
@@ -331,6 +332,11 @@ def test_notation_reaches_every_builder(notation, parameters):
         ),
         (lambda: PreActivationBlock(4, keep_prob=2.0), "`keep_prob` must be"),
         (lambda: StochasticDepth(0), "`survival_prob` must be"),
+        (lambda: models.ResNet("50"), "`depth` must be an integer"),
+        (lambda: models.ResNet(50, "2"), "`width` must be a factor"),
+        (lambda: SymmetricConv2D(4, (3, 5)), "`kernel_size` must be odd"),
+        (lambda: SymmetricConv2D(4, 2), "`kernel_size` must be odd"),
+        (lambda: SymmetricConv2D(4, 3, (1, 2)), "`strides` must be the same"),
     ],
 )
 def test_arguments_out_of_range_are_named(build, message):

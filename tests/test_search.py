@@ -499,6 +499,14 @@ def test_the_whole_training_set_includes_the_images_held_out():
     assert whole == Recipe()
 
 
+def test_a_folder_of_validation_images_stays_held_out(tmp_path):
+    for split in ("train", "validation", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+    recipe = Recipe(dataset=f"folder:{tmp_path}")
+    held_out = dataclasses.replace(recipe, validation_split="validation")
+    assert confirmation.whole_training_set(held_out) == recipe
+
+
 def test_failures_are_listed_by_their_error():
     failures = {3: "nll is nan", 5: "in use", 12: "nll is nan"}
     assert results.list_failures(failures).splitlines() == [

@@ -1,5 +1,7 @@
 """Batches for `fit`, whose order and augmentation depend on seed and epoch."""
 
+import contextlib
+
 import keras
 import numpy as np
 
@@ -93,16 +95,32 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         return self.batch(self.first_batch + index)
 
+    @contextlib.contextmanager
     def for_keras(self):
-        """The batches as `fit`, `evaluate` and `predict` should read them.
+        """A context with what `fit`, `evaluate` and `predict` should read.
 
         On TensorFlow, this is a `tf.data.Dataset` without autotuning; Keras
         would read a `PyDataset` with autotuning. On other backends, this is
         the object itself.
+
+        If a batch cannot be read, TensorFlow raises an error of its own, with
+        the cause as text only. This context raises the cause instead, as
+        other backends do.
         """
         if keras.backend.backend() != "tensorflow":
-            return self
+            yield self
+            return
         import tensorflow as tf
+
+        causes = []
+
+        def read():
+            try:
+                for i in range(count):
+                    yield self[i]
+            except Exception as error:
+                causes.append(error)
+                raise
 
         # The last batch may have fewer images.
         signature = keras.tree.map_structure(
@@ -110,10 +128,15 @@ class Batches(keras.utils.PyDataset):
         )
         count = len(self)
         dataset = tf.data.Dataset.from_generator(
-            lambda: (self[i] for i in range(count)), output_signature=signature
+            read, output_signature=signature
         )
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-        return without_autotuning(dataset.prefetch(2))
+        try:
+            yield without_autotuning(dataset.prefetch(2))
+        except tf.errors.OpError as error:
+            if causes:
+                raise causes[0] from error
+            raise
 
     def batch(self, index):
         """Batch `index` of this epoch: (images, targets)."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_dropblock import files
 from keras_dropblock.data import headers
+from keras_dropblock.errors import MissingExtraError
 
 # Ranges of the random crop in training: its fraction of the area of the
 # photograph, and its width divided by its height.
@@ -183,8 +184,8 @@ def read_all(images, preprocessing, first=0):
     Raises:
         ValueError: for an image that cannot be read, or that has the wrong
             number of channels.
-        ImportError: if an image must be read or resized, and TensorFlow is
-            not installed.
+        MissingExtraError: if an image must be read or resized, and TensorFlow
+            is not installed.
     """
     shape = preprocessing.image_shape
     pixels = [np.zeros((0, *shape), "uint8")]
@@ -261,7 +262,7 @@ def _tensorflow(what):
     try:
         return tensorflow()
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             f"{what} are read and resized with TensorFlow on every backend. "
             "Run: pip install tensorflow-cpu, or pass uint8 arrays that have "
             "the network's size."

@@ -13,6 +13,7 @@ from keras_dropblock.data.images import (
     tensorflow,
 )
 from keras_dropblock.data.preprocessing import IMAGENET
+from keras_dropblock.data.tfds import require_labels
 from keras_dropblock.errors import DataError
 
 # Size of the shuffle buffer in training: encoded images, about 1 GB for
@@ -84,6 +85,10 @@ class TFDSPhotographs(Photographs):
         self.names = names
         self.splits = tuple(names)
         self.class_names = tuple(builder.info.features["label"].names)
+        for split in names:
+            first = self.encoded(split, None).take(1).as_numpy_iterator()
+            labels = np.array([label for _, label in first])
+            require_labels(labels, split, names)
 
     def size(self, split):
         return self.builder.info.splits[self.names[split]].num_examples

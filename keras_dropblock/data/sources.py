@@ -198,20 +198,6 @@ def _with_validation(dataset, split):
     return dataset if split is None else dataset.hold_out(split)
 
 
-def _check_held_out(validation_split, train_split):
-    """Raise DataError if a split is used whole for both."""
-    whole = {part.strip() for part in train_split.split("+")}
-    for part in validation_split.split("+"):
-        name = part.strip().partition("[")[0]
-        if name in whole:
-            raise DataError(
-                "`validation_split` must not overlap `train_split`. Received: "
-                f"train_split={train_split!r}, validation_split="
-                f"{validation_split!r}. Did you mean train_split = "
-                f"'{name}[:90%]' and validation_split = '{name}[90%:]'?"
-            )
-
-
 def _tfds(source, options):
     split = options.validation_split
     if isinstance(options.test_split, float):
@@ -222,7 +208,6 @@ def _tfds(source, options):
         )
     names = {"train": options.train_split, "test": options.test_split}
     if isinstance(split, str):
-        _check_held_out(split, options.train_split)
         names["validation"] = split
     if options.labels == "boxes":
         _refuse_skipping(source, options)

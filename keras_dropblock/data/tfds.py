@@ -33,6 +33,8 @@ def load(name, data_dir, names, image_size):
     arrays = {
         split: _read(builder, part, image_size) for split, part in names.items()
     }
+    for split, (_, labels) in arrays.items():
+        require_labels(labels, split, names)
     return ArrayDataset(arrays, tuple(features["label"].names))
 
 
@@ -91,7 +93,67 @@ def open_builder(name, data_dir, names, needed=("image", "label")):
                 f"{', '.join(builder.info.splits)}. "
                 f"Received: {key}_split={split!r}."
             )
+    _check_held_out(names, builder.info.splits)
     return builder
+
+
+def require_labels(labels, key, names):
+    """Raise DataError if images have the label -1, that is, none.
+
+    Args:
+        labels: array (images,) of the split `key`, or of its first images.
+        key, names: see `open_builder`.
+    """
+    if (labels < 0).any():
+        raise DataError(
+            f"The images of `{key}_split` must have labels. Some test splits "
+            "of TensorFlow Datasets have none, only -1. Received: "
+            f"{key}_split={names[key]!r}. Did you mean {key}_split = "
+            "'validation'?"
+        )
+
+
+def _check_held_out(names, splits):
+    """Raise DataError if validation images are trained on or tested."""
+    held_out = _ranges("validation", names, splits)
+    for key in ("train", "test"):
+        for name, first, end in _ranges(key, names, splits):
+            if any(
+                name == other and first < other_end and other_first < end
+                for other, other_first, other_end in held_out
+            ):
+                raise DataError(
+                    f"`validation_split` must not overlap `{key}_split`. "
+                    f"Received: {key}_split={names[key]!r}, validation_split="
+                    f"{names['validation']!r}. Did you mean train_split = "
+                    "'train[:90%]' and validation_split = 'train[90%:]'?"
+                )
+
+
+def _ranges(key, names, splits):
+    """The images of a split: (name in TFDS, first, end) of each part."""
+    if key not in names:
+        return []
+    import tensorflow_datasets as tfds
+
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(names[key]).to_absolute(
+            splits
+        )
+    except ValueError as error:
+        raise DataError(
+            f"`{key}_split` must be made of slices such as 'train[:90%]'. "
+            f"Received: {key}_split={names[key]!r} "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return [
+        (
+            part.splitname,
+            part.from_ or 0,
+            splits[part.splitname].num_examples if part.to is None else part.to,
+        )
+        for part in parts
+    ]
 
 
 def is_prepared(builder):

@@ -5,7 +5,12 @@ import os
 import pathlib
 import re
 
-from keras_dropblock.errors import WeightsError, WriteError, summary
+from keras_dropblock.errors import (
+    MissingExtraError,
+    WeightsError,
+    WriteError,
+    summary,
+)
 from keras_dropblock.hub import weights
 
 SCHEME = "hf://"
@@ -18,12 +23,12 @@ def client():
     """The package huggingface_hub.
 
     Raises:
-        ImportError: if it is not installed. The message says what to do.
+        MissingExtraError: if it is not installed. The message says what to do.
     """
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             "Addresses hf://... need huggingface_hub. Run: "
             "pip install 'keras-dropblock[hub]'"
         ) from error

@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from keras_dropblock import tasks
-from keras_dropblock.errors import WeightsError, summary
+from keras_dropblock.errors import MissingExtraError, WeightsError, summary
 from keras_dropblock.hub import card as cards
 from keras_dropblock.hub import (
     contents,
@@ -163,7 +163,7 @@ def _kaggle(handle):
     try:
         import kagglehub
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             "Sources kaggle://... need kagglehub. Run: pip install kagglehub"
         ) from error
     return pathlib.Path(kagglehub.model_download(handle))

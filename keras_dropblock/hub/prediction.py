@@ -34,7 +34,7 @@ def predict(model, images, *, top=5, card=None, batch_size=128):
         WeightsError: if the model has no card.
         ValueError: if an image cannot be read or has the wrong number of
             channels. The message names the image.
-        ImportError: if TensorFlow is needed but not installed.
+        MissingExtraError: if TensorFlow is needed but not installed.
 
     Example:
         >>> model = keras_dropblock.load("wrn_16_1_cifar10_dropblock")

@@ -49,7 +49,7 @@ def upload(model, address, *, private=False, message="Upload the model"):
     Raises:
         WeightsError: if the model has no such card, or the hub rejects the
             upload.
-        ImportError: if huggingface_hub is not installed.
+        MissingExtraError: if huggingface_hub is not installed.
 
     Example:
         >>> keras_dropblock.hub.upload(model, "hf://me/wrn_16_4_flowers")

@@ -16,8 +16,8 @@ class SymmetricConv2D(keras.layers.Conv2D):
     reads other positions, so weights trained with one padding are slightly
     wrong with the other.
 
-    Takes the arguments of `keras.layers.Conv2D` except `padding`. The sides
-    of the kernel must be odd.
+    Takes the arguments of `keras.layers.Conv2D` except `padding`. The kernel
+    must be a square with an odd side, and both strides must be equal.
 
     Output shape:
         `ceil(size / strides)` on each spatial axis, as with `"same"`.
@@ -28,6 +28,16 @@ class SymmetricConv2D(keras.layers.Conv2D):
         padding = "same" if strides == 1 or kernel_size == 1 else "valid"
         kwargs["padding"] = padding
         super().__init__(filters, kernel_size, strides=strides, **kwargs)
+        if len({*self.kernel_size}) != 1 or self.kernel_size[0] % 2 == 0:
+            raise ValueError(
+                "`kernel_size` must be odd, and the same on both axes. "
+                f"Received: kernel_size={kernel_size!r}."
+            )
+        if len({*self.strides}) != 1:
+            raise ValueError(
+                "`strides` must be the same on both axes. "
+                f"Received: strides={strides!r}."
+            )
 
     def call(self, inputs):
         if self.padding == "valid":

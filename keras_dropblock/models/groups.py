@@ -100,7 +100,7 @@ def _warn_of_other_format(shape):
             f"`input_shape` is read as {channels} channels, because the "
             f"default data format is {data_format}. Received: input_shape="
             f"{shape}. Did you mean {likely}?",
-            stacklevel=4,  # the caller of the builder
+            stacklevel=5,  # the caller of the builder
         )
 
 

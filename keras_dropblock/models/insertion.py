@@ -1,5 +1,7 @@
 """Insertion of DropBlock and other layers into any functional model."""
 
+import itertools
+
 import keras
 
 from keras_dropblock.layers import (
@@ -36,7 +38,9 @@ def insert_dropblock(model, where, *, keep_prob, block_size, **options):
             places.
         block_size: side of a dropped block in units of the feature map,
             int >= 1.
-        **options: further arguments of `DropBlock2D`, such as `seed`.
+        **options: further arguments of `DropBlock2D`. With a `seed`, each new
+            layer has another one, `seed` plus its position from 0, so that
+            each draws its own masks.
 
     Returns:
         A functional or Sequential model. A class that cannot be built from
@@ -56,8 +60,12 @@ def insert_dropblock(model, where, *, keep_prob, block_size, **options):
         >>> network = insert_dropblock(
         ...     network, last_stages(2), keep_prob=0.9, block_size=7)
     """
-    options = {"data_format": None, **options}
+    options = {"data_format": None, "seed": None, **options}
     options["data_format"] = options["data_format"] or data_format(model)
+    seed = options.pop("seed")
+    seeds = (
+        itertools.count(seed) if seed is not None else itertools.repeat(None)
+    )
 
     def dropblock(call, name):
         kinds = {3: DropBlock1D, 4: DropBlock2D, 5: DropBlock3D}
@@ -66,6 +74,7 @@ def insert_dropblock(model, where, *, keep_prob, block_size, **options):
             block_size=block_size,
             name=name,
             dtype=getattr(call.layer, "dtype_policy", None),
+            seed=next(seeds),
             **options,
         )
 

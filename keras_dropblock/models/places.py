@@ -7,6 +7,7 @@ import re
 import keras
 
 from keras_dropblock.layers import masks
+from keras_dropblock.layers.highway import HighwayBlock
 from keras_dropblock.layers.residual import (
     PostActivationBlock,
     PreActivationBlock,
@@ -19,6 +20,7 @@ _CONVS = (
     keras.layers.Conv3D,
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv2D,
+    HighwayBlock,
     PostActivationBlock,
     PreActivationBlock,
 )

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dropblock.layers import masks
 from keras_dropblock.layers.convolution import batch_norm, conv2d
 from keras_dropblock.layers.residual import PostActivationBlock
 from keras_dropblock.models.groups import (
@@ -148,13 +149,16 @@ def layout(depth, width=1):
     Raises:
         ValueError: see `ResNet`.
     """
+    check_int("depth", depth)
     if depth not in DEPTHS:
         nearest = min(DEPTHS, key=lambda known: abs(known - depth))
         raise ValueError(
             f"`depth` must be one of {tuple(DEPTHS)}. Received: "
             f"depth={depth!r}. Did you mean {nearest}?"
         )
-    if not (width > 0 and float(64 * width).is_integer()):
+    if not (
+        masks.is_number(width) and width > 0 and float(64 * width).is_integer()
+    ):
         raise ValueError(
             "`width` must be a factor > 0 for which 64 * width, the number of "
             f"channels, is an integer. Received: width={width!r}."

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from keras_dropblock.errors import WeightsError, summary
+from keras_dropblock.errors import MissingExtraError, WeightsError, summary
 from keras_dropblock.layers import PreActivationBlock
 
 
@@ -27,8 +27,8 @@ def load(model, path):
         WeightsError: if the file cannot be read, or if tensors are missing,
             unexpected, of the wrong shape, or not floating-point. The message
             lists them all.
-        ImportError: if the package that reads the file, safetensors or torch,
-            is not installed.
+        MissingExtraError: if the package that reads the file, safetensors or
+            torch, is not installed.
 
     Example:
         >>> model = keras_dropblock.models.ResNet(50)
@@ -77,7 +77,7 @@ def read(path):
     that does not fit into memory.
 
     Raises:
-        WeightsError, ImportError: see `load`.
+        WeightsError, MissingExtraError: see `load`.
     """
     path = pathlib.Path(path)
     with _reading(path):
@@ -111,7 +111,7 @@ def _package(module, path):
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise ImportError(
+        raise MissingExtraError(
             f"{path.name} is read with {package}. Run: pip install {package}"
         ) from error
 

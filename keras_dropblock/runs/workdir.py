@@ -22,6 +22,7 @@ RUN = "run.json"
 HISTORY = "history.csv"
 METRICS = "metrics.json"
 WEIGHTS = "model.weights.h5"
+PREDICTIONS = "predictions"
 _LOCK = ".lock"
 
 

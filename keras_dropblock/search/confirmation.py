@@ -7,7 +7,7 @@ import statistics
 
 import optuna
 
-from keras_dropblock import files
+from keras_dropblock import data, files
 from keras_dropblock.errors import RecipeError
 from keras_dropblock.search import tables
 from keras_dropblock.search.dimensions import Choice
@@ -72,7 +72,8 @@ def whole_training_set(recipe):
     A data set that has a validation split of its own keeps it.
     """
     changes = {"validation_split": None}
-    if isinstance(recipe.validation_split, str):
+    own = data.sources.has_own_validation(recipe.dataset)
+    if isinstance(recipe.validation_split, str) and not own:
         parts = (recipe.train_split, recipe.validation_split)
         changes["train_split"] = "+".join(parts)
     return recipe.replaced(changes, "--confirm")

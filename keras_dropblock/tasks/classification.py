@@ -95,7 +95,7 @@ class Classification(FineTuned):
 
     def check_data(self, dataset):
         if dataset.class_names is not None:
-            return  # the source has checked its own labels
+            return  # `targets` checks each batch
         classes = len(self.class_names(dataset))
         for split in dataset.splits:
             labels = np.asarray(dataset.labels(split))
@@ -130,7 +130,17 @@ class Classification(FineTuned):
 
     def targets(self, dataset):
         rows = np.eye(len(self.class_names(dataset)), dtype="float32")
-        return rows.__getitem__
+
+        def one_hot(labels):
+            low, high = labels.min(), labels.max()
+            if low < 0 or high >= len(rows):
+                raise DataError(
+                    f"Labels must be from 0 to {len(rows) - 1}. Received: "
+                    f"labels from {low} to {high}."
+                )
+            return rows[labels]
+
+        return one_hot
 
     def mixing(self):
         return {"mixup": self.mixup}
@@ -203,7 +213,8 @@ class Classification(FineTuned):
         return np.concatenate(results)
 
     def draw(self, model, batches, card, folder):
-        outputs = model.predict(batches.for_keras(), verbose=0)
+        with batches.for_keras() as read:
+            outputs = model.predict(read, verbose=0)
         names = card.class_names or [*map(str, range(outputs.shape[1]))]
         predicted = outputs.argmax(1)
         matrix = confusion.confusion_matrix(

@@ -176,7 +176,8 @@ class Task:
             epoch: number of the epoch, from 0.
             epochs: number of epochs of the run.
         """
-        return model.evaluate(batches.for_keras(), return_dict=True, verbose=0)
+        with batches.for_keras() as read:
+            return model.evaluate(read, return_dict=True, verbose=0)
 
     def evaluate(self, model, batches):
         """Compute the scores of a model on a split.
@@ -185,7 +186,8 @@ class Task:
             Dict from the name of each metric to a number. It also has
             `images`, the number of images.
         """
-        outputs = model.predict(batches.for_keras(), verbose=0)
+        with batches.for_keras() as read:
+            outputs = model.predict(read, verbose=0)
         return self.scores(outputs, batches.labels)
 
     def scores(self, outputs, labels):

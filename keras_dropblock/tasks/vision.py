@@ -1,5 +1,7 @@
 """The networks that need KerasHub, an extra, behind one clear error."""
 
+from keras_dropblock.errors import MissingExtraError
+
 
 def DeepLab(backbone, num_classes, **options):
     """DeepLabV3+ of KerasHub: see `tasks.hub_models.DeepLab`."""
@@ -21,7 +23,7 @@ def _require():
     try:
         import keras_hub  # noqa: F401
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             "RetinaNet and DeepLab need the extra `vision`, KerasHub. Run: "
             f"pip install 'keras-dropblock[vision]'. ({error})"
         ) from error

@@ -57,24 +57,25 @@ def train(trainer, workdir, place, checkpoint, verbose, further=()):
 
 
 def _fit(trainer, parts, first_epoch, end_epoch, verbose):
-    trainer.model.fit(
-        trainer.train.for_keras(),
-        initial_epoch=first_epoch,
-        epochs=end_epoch,
-        shuffle=False,
-        # Built here so that `params["epochs"]` counts the epochs of the run,
-        # not those of this call of `fit`.
-        callbacks=keras.callbacks.CallbackList(
-            parts,
-            add_history=True,
-            add_progbar=verbose != 0,
-            model=trainer.model,
+    with trainer.train.for_keras() as batches:
+        trainer.model.fit(
+            batches,
+            initial_epoch=first_epoch,
+            epochs=end_epoch,
+            shuffle=False,
+            # Built here so that `params["epochs"]` counts the epochs of the
+            # run, not those of this call of `fit`.
+            callbacks=keras.callbacks.CallbackList(
+                parts,
+                add_history=True,
+                add_progbar=verbose != 0,
+                model=trainer.model,
+                verbose=verbose,
+                epochs=trainer.recipe.epochs,
+                steps=len(trainer.train),
+            ),
             verbose=verbose,
-            epochs=trainer.recipe.epochs,
-            steps=len(trainer.train),
-        ),
-        verbose=verbose,
-    )
+        )
 
 
 def _callbacks(trainer, workdir, checkpoint, requests, verbose):
@@ -134,7 +135,7 @@ def _writers(trainer, workdir):
     if task.draws_epochs and trainer.scored is not None:
         result.append(
             callbacks.DrawEpoch(
-                workdir / "predictions",
+                workdir / workdirs.PREDICTIONS,
                 trainer.on_one_device,
                 task,
                 trainer.scored,

@@ -5,7 +5,6 @@ import pathlib
 
 import numpy as np
 
-from keras_dropblock import data
 from keras_dropblock.analysis.objects import SceneSubject
 from keras_dropblock.analysis.subjects import Subject
 from keras_dropblock.errors import WeightsError
@@ -115,11 +114,7 @@ def _unknown(card, shape, names):
             dataclasses.replace(card, dataset=name, data_options={})
         )
         other = evaluation.Examples(
-            dataclasses.replace(
-                recipe,
-                test_split="test",
-                image_size=shape[1] if data.sources.can_resize(name) else None,
-            )
+            dataclasses.replace(recipe, test_split="test")
         )
         images[name] = other.of("test", shape[0])[0]
     return images

@@ -211,7 +211,8 @@ def _begin(trainer, workdir, checkpoint, place):
     Returns:
         `Session`, or None if the run is finished.
     """
-    for folder in (workdir, checkpoint.last.parent):
+    folders = (workdir, checkpoint.last.parent, workdir / workdirs.PREDICTIONS)
+    for folder in folders:
         for path in files.temporaries(folder):
             path.unlink()
     if place is None:
@@ -264,7 +265,6 @@ def _finish(trainer, workdir, session):
         workdir / workdirs.HISTORY, recipe.task.metrics, workdir / "curves.png"
     )
     result = trainer.scores()
-    files.write_json(workdir / workdirs.METRICS, result)
     metrics = {
         "n": 1,
         "parameters": parameters(trainer.model),
@@ -278,6 +278,8 @@ def _finish(trainer, workdir, session):
     }
     card = dataclasses.replace(trainer.plan.card, metrics=metrics)
     card.write(workdir)
+    # Last, because a run with this file is finished.
+    files.write_json(workdir / workdirs.METRICS, result)
     main = recipe.task.metrics[0]
     print(
         f"{recipe.model} on {recipe.dataset}: test {main.title} "
