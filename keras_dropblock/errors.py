@@ -1,8 +1,9 @@
-"""All errors of this package that a user can fix.
+"""Errors about recipes, data, weights, exports and runs.
 
-Each class has the exit code that the commands return. Each class also
-inherits from the matching built-in exception, so `except ValueError` catches
-errors about bad values.
+Each class has the exit code that the commands return. Each class except
+`Interrupted` also inherits from the matching built-in exception, so `except
+ValueError` catches errors about bad values. For wrong arguments, layers and
+builders raise plain `ValueError` and `TypeError`, as Keras does.
 """
 
 

@@ -69,8 +69,9 @@ def open_builder(name, data_dir, names, needed=("image", "label")):
     except tfds.core.DatasetNotFoundError as error:
         first_line = str(error).splitlines()[0]
         raise DataError(
-            f"`dataset` must be digits, a .npz file or the name of a data set "
-            f"in TensorFlow Datasets. Received: dataset={name!r} ({first_line})"
+            "`dataset` must be digits, shapes, a .npz file, folder:PATH, "
+            "masks:PATH, coco:PATH or the name of a data set in TensorFlow "
+            f"Datasets. Received: dataset={name!r} ({first_line})"
         ) from error
     if not is_prepared(builder):
         _download(builder, name)

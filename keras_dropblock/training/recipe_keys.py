@@ -109,7 +109,8 @@ class RecipeKeys:
 
     dataset: str = key(
         "cifar10",
-        "digits, a .npz file, folder:PATH, or a name in TensorFlow Datasets",
+        "digits, shapes, a .npz file, folder:PATH, masks:PATH, coco:PATH, or a "
+        "name in TensorFlow Datasets",
     )
     data_dir: str | None = key(
         None, "folder of TensorFlow Datasets; None: its default"

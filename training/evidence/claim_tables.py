@@ -41,8 +41,10 @@ other work shared the two CPU cores, so the minutes of two runs cannot be
 compared. A row with n = 0 is not trained yet, and "?" is a value that is not
 chosen yet.
 
-Runs of detection need KerasHub. If it is not installed, `make evidence` leaves
-them out. This command trains them in the environment of `make test-vision`:
+`make evidence` leaves out runs whose folder of images is missing, and runs of
+detection if KerasHub is not installed. The latter also need the data set
+`penn_fudan_ped` (see the notebook on detection). This command trains them in
+the environment of `make test-vision`:
 `.venv_vision/bin/python training/evidence/evidence.py --train
 --claims=overfit,detection --jobs=2`."""
 
