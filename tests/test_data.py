@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+import types
 
 import keras
 import numpy as np
@@ -578,28 +579,40 @@ def test_cifar10_splits_are_checked_and_sliced():
 
 
 @pytest.mark.parametrize(
-    "splits, wrong",
+    "train, validation, test, wrong",
     [
-        ({"validation_split": "train[90%:]"}, "train"),
-        (
-            {
-                "train_split": "train[:90%]",
-                "validation_split": "test[:9]+train[80%:81%]",
-                "test_split": "test[9:]",
-            },
-            "train",
-        ),
-        (
-            {"validation_split": "test[:10]", "test_split": "test[9:]"},
-            "test",
-        ),
+        ("train", "train[90%:]", "test", "train"),
+        ("train[:90%]", "test[:9]+train[80%:81%]", "test[9:]", "train"),
+        ("train[:90%]", "train[89:]", "test", "train"),
+        ("train", "test[:10]", "test[9:]", "test"),
+        ("train", "test", "test", "test"),
     ],
 )
-def test_validation_images_must_not_be_trained_on_or_tested(splits, wrong):
-    require("cifar10")
+def test_validation_images_must_not_be_trained_on_or_tested(
+    train, validation, test, wrong
+):
+    pytest.importorskip("tensorflow_datasets")
+    split = types.SimpleNamespace(num_examples=100)
+    names = {"train": train, "validation": validation, "test": test}
     message = f"`validation_split` must not overlap `{wrong}_split`.*Did you"
     with pytest.raises(data.DataError, match=message):
-        data.load("cifar10", **splits)
+        tfds.check_held_out(names, {"train": split, "test": split})
+
+
+def test_slices_side_by_side_do_not_overlap():
+    pytest.importorskip("tensorflow_datasets")
+    split = types.SimpleNamespace(num_examples=101)
+    names = {"train": "train[:90%]", "validation": "train[90%:]+test[:9]"}
+    names["test"] = "test[9:]"
+    tfds.check_held_out(names, {"train": split, "test": split})
+    names = {"train": "train[:50]", "test": "train[:50]"}  # to overfit
+    tfds.check_held_out(names, {"train": split})
+
+
+def test_real_splits_are_compared():
+    require("cifar10")
+    with pytest.raises(data.DataError, match="must not overlap `train_split`"):
+        data.load("cifar10", validation_split="train[90%:]")
 
 
 def test_a_wrong_slice_is_named():

@@ -94,7 +94,7 @@ def open_builder(name, data_dir, names, needed=("image", "label")):
                 f"{', '.join(builder.info.splits)}. "
                 f"Received: {key}_split={split!r}."
             )
-    _check_held_out(names, builder.info.splits)
+    check_held_out(names, builder.info.splits)
     return builder
 
 
@@ -114,7 +114,7 @@ def require_labels(labels, key, names):
         )
 
 
-def _check_held_out(names, splits):
+def check_held_out(names, splits):
     """Raise DataError if validation images are trained on or tested."""
     held_out = _ranges("validation", names, splits)
     for key in ("train", "test"):
