@@ -4,6 +4,12 @@ import dataclasses
 
 from keras_dropblock.data.preprocessing import IMAGENET, gray_levels
 
+# What `dataset` may be.
+SOURCES = (
+    "digits, shapes, a .npz file, folder:PATH, masks:PATH, coco:PATH, or a "
+    "name in TensorFlow Datasets"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dropblock.data.dataset import ArrayDataset
 from keras_dropblock.data.images import fit_to_size, tensorflow
+from keras_dropblock.data.options import SOURCES
 from keras_dropblock.errors import DataError
 
 
@@ -69,9 +70,8 @@ def open_builder(name, data_dir, names, needed=("image", "label")):
     except tfds.core.DatasetNotFoundError as error:
         first_line = str(error).splitlines()[0]
         raise DataError(
-            "`dataset` must be digits, shapes, a .npz file, folder:PATH, "
-            "masks:PATH, coco:PATH or the name of a data set in TensorFlow "
-            f"Datasets. Received: dataset={name!r} ({first_line})"
+            f"`dataset` must be {SOURCES}. "
+            f"Received: dataset={name!r} ({first_line})"
         ) from error
     if not is_prepared(builder):
         _download(builder, name)

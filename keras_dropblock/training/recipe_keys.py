@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from keras_dropblock import keys, schedules, tasks
+from keras_dropblock.data.options import SOURCES
 from keras_dropblock.errors import RecipeError
 from keras_dropblock.keys import choice, key
 
@@ -107,11 +108,7 @@ class RecipeKeys:
         "linear", "schedule of keep_prob over the run", schedules.BY_NAME
     )
 
-    dataset: str = key(
-        "cifar10",
-        "digits, shapes, a .npz file, folder:PATH, masks:PATH, coco:PATH, or a "
-        "name in TensorFlow Datasets",
-    )
+    dataset: str = key("cifar10", SOURCES)
     data_dir: str | None = key(
         None, "folder of TensorFlow Datasets; None: its default"
     )

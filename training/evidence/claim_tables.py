@@ -42,9 +42,9 @@ compared. A row with n = 0 is not trained yet, and "?" is a value that is not
 chosen yet.
 
 `make evidence` leaves out runs whose folder of images is missing, and runs of
-detection if KerasHub is not installed. The latter also need the data set
-`penn_fudan_ped` (see the notebook on detection). This command trains them in
-the environment of `make test-vision`:
+detection if KerasHub is not installed. The claim `detection` also needs the
+data set `penn_fudan_ped` (see the notebook on detection). This command trains
+runs of detection in the environment of `make test-vision`:
 `.venv_vision/bin/python training/evidence/evidence.py --train
 --claims=overfit,detection --jobs=2`."""
 
