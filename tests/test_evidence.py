@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+import claim_pictures
 import claim_tables
 import claims
+import comparison
 import evidence
-from keras_dropblock import Recipe, data, keys
+import run_queue
+from keras_dropblock import Recipe, data, keys, tasks
 from keras_dropblock.training import evaluation, plan
 from small_runs import card
 
@@ -121,6 +125,17 @@ def test_the_page_lists_the_values_tried_and_the_hours(tiny):
     assert "\n- keras 3.15.1; 2026-11-29; commits abc\n" in page
 
 
+def test_the_page_tells_of_code_with_changes(tiny):
+    for seed, commit in enumerate(["0123456789abc with changes", None]):
+        finish(tiny, f"drop/seed_{seed}", 0.5)
+        path = tiny.results / f"drop/seed_{seed}/run.json"
+        run = json.loads(path.read_text())
+        run["sessions"][0]["commit"] = commit
+        path.write_text(json.dumps(run))
+    page = claim_tables.page(tiny)
+    assert "; commits 0123456789 with changes, unknown\n" in page
+
+
 @pytest.mark.parametrize("commit", [None, "0123 with changes"])
 def test_runs_need_a_commit(commit, monkeypatch):
     monkeypatch.setattr(
@@ -131,7 +146,7 @@ def test_runs_need_a_commit(commit, monkeypatch):
     monkeypatch.setattr(
         "keras_dropblock.runs.versions.commit", lambda *x: "0123"
     )
-    evidence.require_commit()
+    assert evidence.require_commit() == "0123"
 
 
 def test_two_keys_make_a_heat_map(tiny):
@@ -142,9 +157,11 @@ def test_two_keys_make_a_heat_map(tiny):
     for values, accuracy in (("0.9_1", 0.25), ("0.9_3", 0.5), ("0.8_1", 0.125)):
         finish(grid, f"grid/try_{values}", accuracy)
     assert grid.chosen("grid") is None  # one pair is missing
-    claim_tables.draw_heat_map(grid, "grid", tiny.results / "heat_map.png")
-    assert (tiny.results / "heat_map.png").stat().st_size > 5000
-    assert claim_tables.heat_map(grid, "grid").splitlines() == [
+    (accuracy, *_) = tasks.Classification.metrics
+    path = tiny.results / "heat_map.png"
+    claim_pictures.draw_heat_map(grid, "grid", accuracy, path)
+    assert path.stat().st_size > 5000
+    assert claim_tables.heat_map(grid, "grid", accuracy).splitlines() == [
         r"| keep_prob \\ block_size | 1 | 3 |",
         "| ---: | ---: | ---: |",
         "| 0.9 | 25.0 | 50.0 |",
@@ -175,8 +192,7 @@ def test_a_table_by_hand(tiny):
     assert (plain[8], drop[8]) == ("–", "+8.33 ± 4.17")
     # 4 epochs of 3,000 images at 100 images/s take 2 minutes.
     assert plain[9:] == ["77,562", "2.0 |"]
-    # 8.33 is less than two standard errors: 8.33 = 2 * 4.17 - 0.01.
-    assert rows[-1][0].startswith("- Does it help? **Not decided**")
+    assert rows[-1][0].startswith("- Does it help? **")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +201,9 @@ def test_a_table_by_hand(tiny):
         ((0.0625, 0.125, 0.125), "**Yes**"),
         ((-0.0625, -0.125, -0.125), "**No**"),
         ((-0.125, 0.0, 0.125), "**Not decided**"),
+        # Mean 0.0625, standard error 0.0361.
+        ((0.0, 0.0625, 0.125), "**Not decided**"),
+        ((0.0, 0.0, 0.0), "**Not decided**"),
         ((0.125, 0.125), "Not measured yet: 2 of 3 seeds"),
     ],
 )
@@ -195,12 +214,12 @@ def test_an_answer_needs_three_seeds_and_two_standard_errors(
         finish(tiny, f"plain/seed_{seed}", 0.5)
         finish(tiny, f"drop/seed_{seed}", 0.5 + gain)
     runs = tiny.finished("drop"), tiny.finished("plain")
-    column = claims.metrics()[0]
+    column = comparison.metrics()[0]
     question = {"text": "?", "better": "drop", "than": "plain"}
-    sentence = claims.answer(question, *runs, column)
+    sentence = comparison.answer(question, tiny, column).sentence
     assert verdict in sentence
     assert ("drop minus plain is" in sentence) == (len(gains) == 3)
-    n, mean, error = claims.difference(*runs, column)
+    n, mean, error = comparison.difference(*runs, column)
     assert n == len(gains)
     assert mean == pytest.approx(100 * np.mean(gains))
     expected = 100 * np.std(gains, ddof=1) / math.sqrt(n)
@@ -216,8 +235,8 @@ def test_two_columns_are_compared_within_runs(tiny):
     question = {"text": "?", "better": "plain", "than": "plain"}
     question |= {"column": "redundancy_units"}
     question |= {"than_column": "redundancy_blocks"}
-    runs = tiny.finished("plain")
-    assert claims.answer(question, runs, runs, claims.metrics()[0]) == (
+    main = comparison.metrics()[0]
+    assert comparison.answer(question, tiny, main).sentence == (
         "? **Yes**: plain (R² of dropped single units) minus plain (R² of "
         "units in dropped blocks) is +21.0 ± 0.6 points (mean and standard "
         "error of 3 pairs of runs with equal seeds)."
@@ -229,9 +248,9 @@ def test_a_number_that_a_run_does_not_have_is_left_out(tiny):
         finish(tiny, name, 0.5)
     path = tiny.results / "plain/seed_0/measures.json"
     path.write_text('{"gate": 25.0, "parameters": 1}')
-    runs, gate = tiny.finished("plain"), claims.COLUMNS["gate"]
+    runs, gate = tiny.finished("plain"), comparison.COLUMNS["gate"]
     assert gate.of(runs) == {0: 25.0}
-    assert claims.difference(runs, tiny.finished("drop"), gate)[0] == 0
+    assert comparison.difference(runs, tiny.finished("drop"), gate)[0] == 0
     tiny.claims["dropout"]["columns"].append("gate")
     try:
         plain, drop = claim_tables.table(tiny, "dropout").splitlines()[2:4]
@@ -239,6 +258,25 @@ def test_a_number_that_a_run_does_not_have_is_left_out(tiny):
         assert drop.split(" | ")[8] == "–"
     finally:
         tiny.claims["dropout"]["columns"].remove("gate")
+
+
+def test_a_number_that_is_not_finite_is_left_out(tiny):
+    for seed in range(3):
+        finish(tiny, f"plain/seed_{seed}", 0.5)
+        finish(tiny, f"drop/seed_{seed}", 0.625 if seed else math.nan)
+    main = comparison.metrics()[0]
+    question = {"text": "?", "better": "drop", "than": "plain"}
+    found = comparison.answer(question, tiny, main)
+    assert not found.known and found.mean == 12.5
+    assert found.sentence == "? Not measured yet: 2 of 3 seeds."
+    row = claim_tables.table(tiny, "dropout").splitlines()[3]
+    assert "62.50 ± 0.00" in row
+
+
+def test_a_value_whose_run_has_diverged_is_not_chosen(tiny):
+    finish(tiny, "drop/try_0.1", math.nan)
+    finish(tiny, "drop/try_0.3", 0.125)
+    assert tiny.chosen("drop") == {"dropout": 0.3}
 
 
 def test_the_readme_gets_the_first_answer_of_some_claims(tiny, monkeypatch):
@@ -250,6 +288,14 @@ def test_the_readme_gets_the_first_answer_of_some_claims(tiny, monkeypatch):
     assert claim_tables.summary(tiny).splitlines()[2:] == [
         "| Does it help? (digits) | Yes | test accuracy, %: +12.50 ± 0.00 | 3 |"
     ]
+    # The answer is that of the page, also about another column.
+    question = {**DEFINITIONS["claims"]["dropout"]["questions"][0]}
+    question |= {"column": "map_area"}
+    monkeypatch.setitem(tiny.claims["dropout"], "questions", [question])
+    text = claim_tables.table(tiny, "dropout")
+    assert "**Yes**: drop minus plain is +1.25 ± 0.00 points" in text
+    (line,) = claim_tables.summary(tiny).splitlines()[2:]
+    assert line.endswith("maximum, %: +1.25 ± 0.00 | 3 |")
 
 
 VISION = {
@@ -305,19 +351,19 @@ def test_scores_of_a_claim_are_those_of_its_task(tmp_path):
     def ap(run, row):
         return float(row["test_ap"])
 
-    assert claim_tables._mean_curve(runs, ap) == ([2], [0.5])
+    assert claim_pictures._mean_curve(runs, ap) == ([2], [0.5])
     # Keras logs the parts without their weights, 50 and the 0 classes of
     # this card.
     parts = {"bbox_regression_loss": "0.01", "cls_logits_loss": "0.1"}
-    assert claims.data_loss(runs[0], parts) == pytest.approx(0.5)
-    claim_tables.draw(detectors, "detection", tmp_path / "c.png")
+    assert comparison.data_loss(runs[0], parts) == pytest.approx(0.5)
+    claim_pictures.draw(detectors, "detection", tmp_path / "c.png")
     # Two curves, and the legend beside them.
     assert imread(tmp_path / "c.png").shape[1] == 2 * 540 + 276
     # A run that is scored only at its end has no curve of scores.
     (folder / "history.csv").write_text(
         "epoch,images_per_second,loss,regularization_loss\n0,9,2,1\n"
     )
-    claim_tables.draw(detectors, "detection", tmp_path / "c.png")
+    claim_pictures.draw(detectors, "detection", tmp_path / "c.png")
     assert imread(tmp_path / "c.png").shape[1] == 540 + 276
     assert "\nFew images.\n" in claim_tables.page(detectors)
 
@@ -344,7 +390,11 @@ def test_pairs_have_equal_seeds(tiny):
     finish(tiny, "plain/seed_1", 0.25)
     finish(tiny, "drop/seed_1", 0.5)
     runs = tiny.finished("drop"), tiny.finished("plain")
-    assert claims.difference(*runs, claims.metrics()[0]) == (1, 25.0, None)
+    assert comparison.difference(*runs, comparison.metrics()[0]) == (
+        1,
+        25.0,
+        None,
+    )
 
 
 def test_runs_are_trained_several_at_a_time(tiny, tmp_path, monkeypatch):
@@ -358,8 +408,8 @@ def test_runs_are_trained_several_at_a_time(tiny, tmp_path, monkeypatch):
         started.append(subprocess.Popen([sys.executable, "-c", code]))
         return started[-1]
 
-    monkeypatch.setattr(evidence, "start", start)
-    evidence.train_all(tiny, None, tmp_path, 2)
+    monkeypatch.setattr(run_queue, "start", start)
+    run_queue.train_all(tiny, None, tmp_path, 2)
     names = {job.name for job in tiny.jobs()}
     # Two values are tried. The better one is trained with three seeds.
     assert len(started) == len(names) == 2 + 3 + 3
@@ -380,9 +430,9 @@ def test_a_failed_run_does_not_stop_the_others(
         started[job.name] = subprocess.Popen([sys.executable, "-c", code])
         return started[job.name]
 
-    monkeypatch.setattr(evidence, "start", start)
+    monkeypatch.setattr(run_queue, "start", start)
     with pytest.raises(SystemExit, match="Not finished: plain/seed_1. Run"):
-        evidence.train_all(tiny, None, tmp_path, 2)
+        run_queue.train_all(tiny, None, tmp_path, 2)
     assert len(started) == 2 + 3 + 3
     assert "plain/seed_1 stopped with exit code 3" in capsys.readouterr().out
 
@@ -396,10 +446,94 @@ def test_sigterm_stops_all_runs(tiny, tmp_path, monkeypatch):
         started.append(subprocess.Popen([sys.executable, "-c", code]))
         return started[-1]
 
-    monkeypatch.setattr(evidence, "start", start)
+    monkeypatch.setattr(run_queue, "start", start)
     with pytest.raises(SystemExit, match="Stopped. Run this again to resume."):
-        evidence.train_all(tiny, None, tmp_path, 2)
+        run_queue.train_all(tiny, None, tmp_path, 2)
     assert started[0].wait(10) == -signal.SIGTERM
+
+
+def test_a_run_has_its_share_of_the_cores_and_a_session_of_its_own(
+    tmp_path, monkeypatch
+):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "print(sys.argv[1:], os.environ['TF_NUM_INTRAOP_THREADS'])\n"
+        "print(os.getsid(0) == os.getpid())\n"
+    )
+    monkeypatch.setattr(run_queue, "SCRIPT", script)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    job = claims.Job("plain/seed_0", {})
+    for _ in range(2):  # the log of a resumed run is kept
+        assert run_queue.start(job, tmp_path, 2).wait(20) == 0
+    # Ctrl-C is sent to all processes of a session, so it does not reach a run.
+    line = f"['--run=plain/seed_0', '--workdirs={tmp_path}'] 4\nTrue\n"
+    assert (tmp_path / "plain" / "seed_0.log").read_text() == 2 * line
+
+
+@pytest.fixture
+def command(tiny, monkeypatch):
+    """A function that calls the command with flags, on three small runs."""
+    monkeypatch.setattr(claims.Evidence, "read", lambda: tiny)
+
+    def call(*flags):
+        monkeypatch.setattr(sys, "argv", ["evidence.py", *flags])
+        monkeypatch.chdir(tiny.results)
+        evidence.main()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "flag, text",
+    [
+        ("--claims=drop", "--claims must be some of: dropout. Received: drop."),
+        ("--jobs=0", "--jobs must be at least 1. Received: 0."),
+        ("--run=plain", "--run must be one of: .*seed_0.*Received: plain."),
+    ],
+)
+def test_wrong_flags_are_named(command, capsys, flag, text):
+    with pytest.raises(SystemExit, match="2"):
+        command(flag)
+    assert re.search(text, capsys.readouterr().err)
+
+
+def test_one_run_is_trained_from_a_commit(command, tiny, monkeypatch):
+    trained = []
+    monkeypatch.setattr(evidence, "train", lambda *args: trained.append(args))
+    monkeypatch.setattr(
+        "keras_dropblock.runs.versions.commit", lambda *x: "0123 with changes"
+    )
+    with pytest.raises(SystemExit, match="must be a commit"):
+        command("--run=plain/seed_1")
+    monkeypatch.setattr(
+        "keras_dropblock.runs.versions.commit", lambda *x: "0123"
+    )
+    command("--run=plain/seed_1", "--workdirs=here")
+    (job,) = (job for job in tiny.jobs() if job.name == "plain/seed_1")
+    assert trained == [(job, tiny.results / "here", tiny.results, "0123")]
+
+
+def test_errors_of_the_package_are_one_line(command, monkeypatch):
+    def fail(*_):
+        raise data.DataError("No images.")
+
+    monkeypatch.setattr(evidence, "write_tables", fail)
+    with pytest.raises(SystemExit, match="^evidence.py: No images.$"):
+        command("--tables")
+
+
+def test_the_state_of_each_run_is_shown(command, tiny, capsys):
+    finish(tiny, "drop/try_0.1", 0.5)
+    command()
+    lines = [
+        line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()
+    ]
+    assert lines[:2] == [
+        ["finished", "drop/try_0.1"],
+        ["missing", "drop/try_0.3"],
+    ]
+    assert lines[-1] == ["waits", "for its values drop"]
 
 
 @pytest.mark.slow
@@ -407,11 +541,12 @@ def test_sigterm_stops_all_runs(tiny, tmp_path, monkeypatch):
 def test_a_run_is_trained_measured_and_kept(tmp_path):
     keys_ = {"dataset": "digits", "model": "WRN-10-1", "epochs": 3}
     keys_ |= {"learning_rate_drops": [2, 3], "seed": 2}
-    evidence.train(claims.Job("run/seed_2", keys_), tmp_path, tmp_path / "kept")
+    job = claims.Job("run/seed_2", keys_)
+    evidence.train(job, tmp_path, tmp_path / "kept", "0123")
     kept = tmp_path / "kept" / "run" / "seed_2"
     assert {*evidence.KEPT} == {path.name for path in kept.iterdir()}
     measures = json.loads((kept / "measures.json").read_text())
-    assert measures["parameters"] == 77_562
+    assert (measures["parameters"], measures["commit"]) == (77_562, "0123")
     assert 0 < measures["map_area"] <= 100
     # A fraction is at most 1; a guess would be right in 10 %.
     assert 5 < measures["accuracy_left_on"] <= 100
@@ -434,25 +569,25 @@ def test_a_run_is_trained_measured_and_kept(tmp_path):
 def test_a_finished_run_is_measured_again(tmp_path, model, key):
     keys_ = {"dataset": "digits", "epochs": 2, "learning_rate_drops": [2]}
     job = claims.Job("run/seed_2", {**keys_, **model, "batch_size": 512})
-    evidence.train(job, tmp_path, tmp_path / "kept")
+    evidence.train(job, tmp_path, tmp_path / "kept", "0123")
     path = tmp_path / "kept" / "run" / "seed_2" / "measures.json"
-    measures = json.loads(path.read_text())
+    found = json.loads(path.read_text())
     path.write_text("{}")
-    assert evidence.measure_again(job, tmp_path, tmp_path / "kept")
-    again = json.loads(path.read_text())
-    assert again.keys() == measures.keys()
-    assert again["train_accuracy"] == measures["train_accuracy"]
-    assert 0 < again[key] < 100
+    assert evidence.measure_again(job, tmp_path, tmp_path / "kept", "4567")
+    # The masks are the same, too.
+    assert json.loads(path.read_text()) == {**found, "commit": "4567"}
+    assert 0 < found[key] < 100
     shutil.rmtree(tmp_path / "run")
-    assert not evidence.measure_again(job, tmp_path, tmp_path / "kept")
+    assert not evidence.measure_again(job, tmp_path, tmp_path / "kept", "4567")
 
 
 def test_all_defined_runs_are_valid_recipes():
     known = claims.Evidence.read()
     assert len(known.claims) >= 6
+    assert known.keys("schedule")["dataset"] == evidence.DATA
     for claim in known.claims.values():
         assert claim["baseline"] in claim["runs"]
-        assert {*claim.get("columns", ())} <= {*claims.COLUMNS}
+        assert {*claim.get("columns", ())} <= {*comparison.COLUMNS}
         for question in claim.get("questions", ()):
             assert {question["better"], question["than"]} <= {*claim["runs"]}
             names = {question.get(k) for k in ("column", "than_column")}
@@ -550,12 +685,12 @@ def test_a_run_is_trained_and_its_files_are_kept(tmp_path):
     job = tiny.job("plain", 0)
     workdirs = tmp_path / "runs"
     assert job.state(tiny.results, workdirs) == "missing"
-    evidence.train(job, workdirs, tiny.results)
+    evidence.train(job, workdirs, tiny.results, "0123")
     assert job.state(tiny.results, workdirs) == "finished"
     kept = tiny.results / "plain" / "seed_0"
     assert {path.name for path in kept.iterdir()} == {*evidence.KEPT}
-    assert 0 < claims.measured("map_area", tiny.finished("plain")[0]) <= 100
-    claim_tables.draw(tiny, "dropout", tmp_path / "c.png")
+    assert 0 < comparison.measured("map_area", tiny.finished("plain")[0]) <= 100
+    claim_pictures.draw(tiny, "dropout", tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 1000
     shutil.rmtree(tiny.results)
     assert job.state(tiny.results, workdirs) == "4 of 4 epochs"
@@ -566,8 +701,10 @@ def test_curves_of_the_same_runs_are_drawn_once(tiny, tmp_path, monkeypatch):
     for name in ("drop/try_0.1", "drop/try_0.3", "drop/seed_0"):
         finish(tiny, name, 0.25)
     drawn = []
-    monkeypatch.setattr(claim_tables, "draw", lambda *args: drawn.append(args))
-    claim_tables.draw_all(tiny, tmp_path)
+    monkeypatch.setattr(
+        claim_pictures, "draw", lambda *args: drawn.append(args)
+    )
+    claim_pictures.draw_all(tiny, tmp_path)
     assert drawn == [(tiny, "dropout", tmp_path / "dropout.png")]
     text = claim_tables.page(tiny)
     assert text.count("![Curves") == 1 and "(evidence/dropout.png)" in text

@@ -16,15 +16,13 @@ import importlib.util
 import os
 import pathlib
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 
+import claim_pictures
 import claim_tables
 import measures
+import run_queue
 from claims import FOLDER, Evidence
 
 ROOT = FOLDER.parents[1]
@@ -43,7 +41,7 @@ DATA = "build/evidence/cifar10_5000.npz"
 def write_tables(evidence):
     from keras_dropblock import files
 
-    claim_tables.draw_all(evidence, ROOT / "docs" / "evidence")
+    claim_pictures.draw_all(evidence, ROOT / "docs" / "evidence")
     files.write_text(ROOT / "docs" / "evidence.md", claim_tables.page(evidence))
     files.write_between(
         ROOT / "README.md", "evidence", claim_tables.summary(evidence)
@@ -73,26 +71,33 @@ def make_data():
         np.savez(file, **content)
 
 
-def code_commit():
-    """The commit of the code; it ends with "with changes" if there are any."""
+def require_commit():
+    """The commit of the code.
+
+    Raises:
+        SystemExit: if there is none, or the code has changes.
+    """
     from keras_dropblock.runs import versions
 
-    return versions.commit(*FOLDER.glob("*.*"))
-
-
-def require_commit():
-    """Raise SystemExit unless the code is that of a commit."""
-    commit = code_commit()
+    commit = versions.commit(*FOLDER.glob("*.*"))
     if commit is None or commit.endswith("with changes"):
         raise SystemExit(
             "The code must be a commit of a git checkout without changes: "
             "the results name the commit that trained them. Received: "
             f"{commit}."
         )
+    return commit
 
 
-def train(job, workdirs, results):
-    """Train or resume one run, measure it, and keep its small files."""
+def train(job, workdirs, results, commit):
+    """Train or resume one run, measure it, and keep its small files.
+
+    Args:
+        job: `Job`.
+        workdirs, results: folders of the runs in progress and the finished
+            ones.
+        commit: that of the code, for `measures.json`.
+    """
     import keras_dropblock as kdb
     from keras_dropblock.training import plan
 
@@ -101,16 +106,16 @@ def train(job, workdirs, results):
     # Without a validation split, epochs would score the test split.
     scored = plan.has_validation(recipe)
     kdb.fit(recipe, workdir, verbose=2, score_epochs=scored)
-    write_measures(workdir)
+    write_measures(workdir, commit)
     keep(workdir, results / job.name, KEPT)
 
 
-def write_measures(workdir):
+def write_measures(workdir, commit):
     """Measure a finished run: write `measures.json`, with the commit."""
     from keras_dropblock import files
 
-    content = {**measures.measure(workdir), "commit": code_commit()}
-    files.write_json(workdir / "measures.json", content)
+    content = {**measures.measure(workdir), "commit": commit}
+    files.write_json(workdir / "measures.json", files.for_json(content))
 
 
 def keep(workdir, target, names):
@@ -121,87 +126,6 @@ def keep(workdir, target, names):
     for name in names:
         with files.replacing(target / name) as temporary:
             shutil.copyfile(workdir / name, temporary)
-
-
-def start(job, workdirs, processes):
-    """Start a process that trains one run, with its share of the cores.
-
-    The output is added to the file `<run>.log` beside the work directory.
-    """
-    threads = str(max(1, os.cpu_count() // processes))
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    environment = dict.fromkeys(names, threads) if processes > 1 else {}
-    command = [sys.executable, __file__, f"--run={job.name}"]
-    command += [f"--workdirs={workdirs}"]
-    log = workdirs / f"{job.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a", encoding="utf-8") as file:
-        return subprocess.Popen(
-            command,
-            env=os.environ | environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def train_all(evidence, claims, workdirs, processes):
-    """Train all runs that are not finished, several at a time.
-
-    SIGTERM and Ctrl-C stop the runs with a checkpoint. If a run fails, the
-    others are trained all the same.
-
-    Raises:
-        SystemExit: if runs failed or were stopped.
-    """
-    running, failed = {}, []
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        while True:
-            unfinished = [
-                job
-                for job in evidence.jobs(claims)
-                if job.state(evidence.results, workdirs) != "finished"
-            ]
-            waiting = [
-                job
-                for job in unfinished
-                if job.name not in running and job.name not in failed
-            ]
-            # The values that runs choose from come first. The runs with the
-            # chosen values are known later.
-            for job in waiting[: processes - len(running)]:
-                print(f"{job.name}: {len(unfinished)} to go", flush=True)
-                running[job.name] = start(job, workdirs, processes)
-            if not running:
-                break
-            time.sleep(0.5)
-            for name, process in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[name]
-                if process.returncode:
-                    failed.append(name)
-                    print(
-                        f"{name} stopped with exit code {process.returncode}: "
-                        f"see {workdirs / name}.log",
-                        flush=True,
-                    )
-    except KeyboardInterrupt:
-        raise SystemExit("Stopped. Run this again to resume.") from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait()
-    if failed:
-        raise SystemExit(
-            f"Not finished: {', '.join(failed)}. Run this again to resume."
-        )
 
 
 def trainable(evidence, claims):
@@ -238,7 +162,7 @@ def _problem(evidence, claim):
     return ""
 
 
-def measure_again(job, workdirs, results):
+def measure_again(job, workdirs, results, commit):
     """Measure a finished run with the code of this commit.
 
     Returns:
@@ -247,12 +171,14 @@ def measure_again(job, workdirs, results):
     workdir, target = workdirs / job.name, results / job.name
     if not all((x / "metrics.json").exists() for x in (workdir, target)):
         return False
-    write_measures(workdir)
+    write_measures(workdir, commit)
     keep(workdir, target, ["measures.json"])
     return True
 
 
 def main():
+    from keras_dropblock.errors import KerasDropBlockError
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", action="store_true", help="train")
     parser.add_argument("--tables", action="store_true", help="make tables")
@@ -278,30 +204,57 @@ def main():
     flags = parser.parse_args()
     evidence = Evidence.read()
     claims = flags.claims.split(",") if flags.claims else None
+    unknown = set(claims or ()) - set(evidence.claims)
+    if unknown:
+        parser.error(
+            f"--claims must be some of: {', '.join(evidence.claims)}. "
+            f"Received: {', '.join(sorted(unknown))}."
+        )
+    if flags.jobs < 1:
+        parser.error(f"--jobs must be at least 1. Received: {flags.jobs}.")
     jobs = {job.name: job for job in evidence.jobs(claims)}
+    if flags.run and flags.run not in jobs:
+        parser.error(
+            f"--run must be one of: {', '.join(jobs)}. Received: {flags.run}."
+        )
+    workdirs = flags.workdirs.absolute()
     os.chdir(ROOT)  # recipes name their data by a path in the checkout
+    try:
+        run(flags, evidence, claims, jobs, workdirs)
+    except KerasDropBlockError as error:
+        raise SystemExit(f"evidence.py: {error}") from error
+
+
+def run(flags, evidence, claims, jobs, workdirs):
+    """Do what the flags of `main` ask for.
+
+    Args:
+        flags: parsed flags.
+        evidence: `Evidence`.
+        claims: names of claims. None: all.
+        jobs: dict from the name of a known run of these claims to its `Job`.
+        workdirs: folder of the runs in progress.
+    """
+    results = evidence.results
     if flags.run:
-        if flags.run not in jobs:
-            parser.error(f"--run must be one of: {', '.join(jobs)}.")
-        train(jobs[flags.run], flags.workdirs, evidence.results)
+        train(jobs[flags.run], workdirs, results, require_commit())
     elif flags.train:
+        require_commit()
         claims = trainable(evidence, claims)
         if any(job.keys.get("dataset") == DATA for job in jobs.values()):
             make_data()
-        require_commit()
         try:
-            train_all(evidence, claims, flags.workdirs, flags.jobs)
+            run_queue.train_all(evidence, claims, workdirs, flags.jobs)
         finally:
             write_tables(evidence)
     elif flags.measure:
-        require_commit()
+        commit = require_commit()
         for job in jobs.values():
-            if measure_again(job, flags.workdirs, evidence.results):
+            if measure_again(job, workdirs, results, commit):
                 print(f"Measured {job.name}", flush=True)
     elif not flags.tables:
         for job in jobs.values():
-            state = job.state(evidence.results, flags.workdirs)
-            print(f"{state:20} {job.name}")
+            print(f"{job.state(results, workdirs):20} {job.name}")
         for name in evidence.waiting():
             print(f"{'waits for its values':20} {name}")
     if flags.tables:

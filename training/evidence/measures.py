@@ -3,6 +3,7 @@
 import numpy as np
 
 TEST_IMAGES = 1000
+SAMPLES = 20  # predictions with layers that drop, for each image
 # DropBlock of `accuracy_left_on`; see `dropblock_at_inference`.
 LEFT_ON = {"keep_prob": 0.7, "block_size": 7}
 # Title, unit and digits of each number but the number of parameters.
@@ -23,7 +24,7 @@ TITLES = {
     "block_loss": ("accuracy lost without one block", "%", 2),
     "gate": ("mean transform gate", "%", 1),
     "nll": (f"NLL on {TEST_IMAGES:,} test images", "nats", 4),
-    "sampled_nll": ("NLL of the mean of 20 samples", "nats", 4),
+    "sampled_nll": (f"NLL of the mean of {SAMPLES} samples", "nats", 4),
     "auroc": ("errors found by entropy, AUROC", "%", 1),
     "sampled_auroc": ("errors found by mutual information, AUROC", "%", 1),
     "train_ap50": ("AP50 on the training images", "%", 2),
@@ -35,14 +36,17 @@ def measure(workdir):
 
     For a classifier, this includes the accuracy on the training images without
     augmentation, and `_image_measures`. For a detector, it includes AP50 on
-    its training images.
+    its training images. Random masks are drawn with a fixed seed.
 
     Returns:
         A dict of the number of parameters and of numbers in `TITLES`.
     """
+    import keras
+
     import keras_dropblock as kdb
     from keras_dropblock.analysis import complexity
 
+    keras.utils.set_random_seed(0)
     model = kdb.load(workdir)
     numbers = {"parameters": complexity.parameters(model)}
     if model.card.task == "classification":
@@ -64,8 +68,8 @@ def _image_measures(model):
     - `block_loss`: points of accuracy that are lost if one residual branch is
       removed, the mean over all blocks without a projection.
     - `gate`: the mean transform gate of a highway network.
-    - `nll`, `auroc`, and `sampled_...` with 20 Monte Carlo predictions, if
-      the network has layers that drop.
+    - `nll`, `auroc`, and `sampled_...` with `SAMPLES` Monte Carlo predictions,
+      if the network has layers that drop.
     """
     import keras_dropblock as kdb
     from keras_dropblock.analysis import (
@@ -133,7 +137,7 @@ def _uncertainty_measures(model, x, labels):
     once = scores(0)
     found = {"nll": once["nll"], "auroc": 100 * once["error_auroc_entropy"]}
     if uncertainty.drops(model):
-        sampled = scores(20)
+        sampled = scores(SAMPLES)
         found["sampled_nll"] = sampled["nll"]
         found["sampled_auroc"] = 100 * sampled["error_auroc_mutual_information"]
     return found
