@@ -84,7 +84,7 @@ def measure(quick):
             "rounds": len(times[name]),
             "ms": ms[name],
             "teraflops": operations / ms[name] / 1e9,
-            "utilisation": operations / ms[name] / limit,
+            "utilization": operations / ms[name] / limit,
             "images_per_second": None
             if name == "matrix product"
             else BATCH * steps / ms[name] * 1e3,
@@ -111,7 +111,7 @@ def show(rows):
                 row["network"],
                 f"{rate:.0f}" if rate else "-",
                 f"{row['teraflops']:.3g}",
-                f"{row['utilisation']:.2f}",
+                f"{row['utilization']:.2f}",
                 minutes,
             ]
         )
@@ -122,6 +122,7 @@ def main(_):
     if measurement.HERE_NOW.value:
         print(json.dumps(measure(measurement.QUICK.value)))
         return
+    measurement.commit()
     rows = measurement.in_process(
         "accelerator.py",
         "--here",

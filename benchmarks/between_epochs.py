@@ -95,7 +95,7 @@ def measure(rounds):
                 with reader() as read:
                     seconds[name] += fit(read)
     return [
-        {"data": name, "rounds": len(values), "seconds": values}
+        {"data": name, "rounds": rounds, "seconds": values}
         for name, values in seconds.items()
     ]
 

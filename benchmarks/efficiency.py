@@ -94,6 +94,8 @@ def draw(rows, path):
     """Draw times of this machine and of the paper, relative to WRN-40-4."""
     from matplotlib.figure import Figure
 
+    from keras_dropblock import files
+
     base = next(row for row in rows if row["network"] == "WRN-40-4")
     figure = Figure(figsize=(6.4, 3), layout="constrained")
     axes = figure.subplots()
@@ -113,7 +115,7 @@ def draw(rows, path):
     axes.invert_yaxis()
     axes.set_xlabel("time of a train step relative to WRN-40-4")
     axes.legend()
-    figure.savefig(path, dpi=150)
+    files.write_figure(path, figure)
 
 
 def main(_):

@@ -240,6 +240,7 @@ def main(_):
         ]
         print(json.dumps(rows))
         return
+    measurement.commit()
     rows = []
     accelerator = _ACCELERATOR.value
     for backend in ["jax"] if accelerator else measurement.ONLY.value:

@@ -1,6 +1,7 @@
 """Time functions side by side, and record machine and results."""
 
 import datetime
+import functools
 import json
 import os
 import pathlib
@@ -28,6 +29,8 @@ PACKAGES = (
     "ai-edge-litert",
     "keras-cv",
     "keras-hub",
+    "kserve",
+    "tritonclient",
 )
 
 HERE_NOW = flags.DEFINE_bool(
@@ -158,6 +161,15 @@ def machine(device):
     return f"{os.cpu_count()}-core-{platform.machine()}-{device}"
 
 
+@functools.cache
+def commit():
+    """The commit of the code. It is read once: call this before measuring."""
+    from keras_dropblock.runs import versions
+
+    # Without results/, which a previous benchmark may have changed.
+    return versions.commit(*HERE.glob("*.py"))
+
+
 def record():
     """The record of a measurement: hardware, versions, commit and date."""
     from keras_dropblock.runs import versions
@@ -167,8 +179,7 @@ def record():
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory_gb": round(pages / 2**30),
         "versions": versions.of(PACKAGES),
-        # Without results/, which a previous benchmark may have changed.
-        "commit": versions.commit(*HERE.glob("*.py")),
+        "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
 
@@ -195,13 +206,16 @@ def save(benchmark, rows, device="cpu"):
     Returns:
         Path of the file. None for a quick run, whose numbers are not saved.
     """
+    from keras_dropblock import files
+
     if QUICK.value:
         return None
     path = results_path(machine(device))
     results = json.loads(path.read_text()) if path.exists() else {}
     results[benchmark] = {**record(), "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(results, indent=1, sort_keys=True)
+    files.write_text(path, text + "\n")
     return path
 
 
@@ -248,6 +262,7 @@ def run_on_tensorflow(benchmark, measure, show):
     if HERE_NOW.value:
         print(json.dumps(measure()))
         return None
+    commit()
     rows = in_process(
         f"{benchmark}.py",
         "--here",

@@ -8,7 +8,8 @@ the same scores, and many searches take little time.
 
     python benchmarks/search_cost.py
 
-Run it again to resume. --minutes stops the training early.
+Run it again to resume. --minutes stops the training early. The file belongs to
+one recipe and one version of the code: delete it to measure another.
 """
 
 import json
@@ -20,6 +21,7 @@ import keras
 import optuna
 from absl import app, flags
 
+import measurement
 from keras_dropblock import files
 from keras_dropblock.layers import dropblock_layers
 from keras_dropblock.schedules import BY_NAME
@@ -133,16 +135,31 @@ def train_all():
 
     Returns:
         A dict from the name of each point to its curve.
+
+    Raises:
+        SystemExit: if the file is of another recipe or commit.
     """
     end = time.monotonic() + 60 * _MINUTES.value
-    curves = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    recipe = RECIPE.to_toml()
+    table = {**measurement.record(), "recipe": recipe, "curves": {}}
+    if TABLE.exists():
+        known = json.loads(TABLE.read_text("utf-8"))
+        complete = all(name_of(*point) in known["curves"] for point in points())
+        for key in ("recipe",) if complete else ("recipe", "commit"):
+            if known[key] != table[key]:
+                raise SystemExit(
+                    f"{TABLE} has another {key}. Delete it to train again. "
+                    f"Found: {known[key]}. Expected: {table[key]}."
+                )
+        table = known
+    curves = table["curves"]
     trainers = Trainers()
     for seed, values in sorted(points(), key=_structure):
         name = name_of(seed, values)
         if name not in curves and time.monotonic() < end:
             recipe = RECIPE.replaced({**values, "seed": seed}, "grid")
             curves[name] = curve(recipe, trainers)
-            files.write_json(TABLE, curves)
+            files.write_json(TABLE, table)
             print(name, curves[name], flush=True)
     return curves
 
@@ -183,6 +200,24 @@ def searched(curves, seed, repeat, trials):
     return study.load().best_value, len(epochs)
 
 
+def below(best, found):
+    """How much less the searches find than the grid.
+
+    Args:
+        best: the best score of the grid with each seed.
+        found: for each seed, the best scores of its searches.
+
+    Returns:
+        The mean over the seeds and, since each seed is a pair, its standard
+        error.
+    """
+    gaps = [
+        top - statistics.fmean(scores)
+        for top, scores in zip(best, found, strict=True)
+    ]
+    return statistics.fmean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+
+
 def main(_):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     curves = train_all()
@@ -195,30 +230,35 @@ def main(_):
         max(curves[name_of(s, v)][-1] for s, v in points() if s == seed)
         for seed in SEEDS
     ]
-    error = statistics.stdev(best) / len(best) ** 0.5
-    print(
-        f"Grid: {size} points, {size * RECIPE.epochs} epochs; best "
-        f"{statistics.fmean(best):.4f}, standard error {error:.4f} "
-        f"({len(SEEDS)} seeds)"
-    )
-    print(
-        "| trials | share of the epochs | best accuracy, % | below the grid |"
-    )
-    print("|---:|---:|---:|---:|")
+    table = [
+        [
+            "trials",
+            "share of the grid's epochs",
+            "best validation accuracy, %",
+            "below the grid's best",
+        ]
+    ]
     for trials in TRIALS:
         runs = [
-            (searched(curves, seed, repeat, trials), top)
-            for seed, top in zip(SEEDS, best, strict=True)
-            for repeat in range(REPEATS)
+            [
+                searched(curves, seed, repeat, trials)
+                for repeat in range(REPEATS)
+            ]
+            for seed in SEEDS
         ]
-        share = statistics.fmean(n for (_, n), _ in runs)
-        share /= size * RECIPE.epochs
-        found = statistics.fmean(score for (score, _), _ in runs)
-        missed = statistics.fmean(top - score for (score, _), top in runs)
-        print(
-            f"| {trials} | {share:.0%} | {100 * found:.2f} | "
-            f"{100 * missed:.2f} |"
+        epochs = statistics.fmean(n for of_seed in runs for _, n in of_seed)
+        found = [[score for score, _ in of_seed] for of_seed in runs]
+        mean, error = below(best, found)
+        table.append(
+            [
+                f"{trials}",
+                f"{epochs / (size * RECIPE.epochs):.0%}",
+                f"{100 * (statistics.fmean(best) - mean):.2f}",
+                f"{100 * mean:.2f} ± {100 * error:.2f}",
+            ]
         )
+    table.append(["grid", "100%", f"{100 * statistics.fmean(best):.2f}", "-"])
+    print(measurement.markdown(table))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ that, the SavedModel is called directly on batches of the same size. Needs the
 server's environment: see `make bench-serving`.
 """
 
+import contextlib
 import itertools
 import pathlib
 import socket
@@ -82,10 +83,21 @@ def ask(address, images, clients, seconds):
 
     Returns:
         A tuple (seconds of each request, total seconds).
+
+    Raises:
+        RuntimeError: if a client fails.
     """
     took, ready = [[] for _ in range(clients)], threading.Barrier(clients + 1)
+    failed = []
 
     def client(mine):
+        try:
+            send(mine)
+        except Exception as error:
+            failed.append(error)
+            ready.abort()  # the others would wait for this client
+
+    def send(mine):
         from tritonclient.http import InferenceServerClient, InferInput
 
         given = InferInput("images", images.shape, "UINT8")
@@ -100,11 +112,15 @@ def ask(address, images, clients, seconds):
     threads = [threading.Thread(target=client, args=(mine,)) for mine in took]
     for thread in threads:
         thread.start()
-    ready.wait()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        ready.wait()
     before = time.perf_counter()
     for thread in threads:
         thread.join()
-    return sum(took, []), time.perf_counter() - before
+    whole = time.perf_counter() - before
+    if failed:
+        raise RuntimeError(f"A client failed: {failed[0]}") from failed[0]
+    return sum(took, []), whole
 
 
 def measure():
@@ -174,6 +190,7 @@ def show(rows):
 
 
 def main(_):
+    measurement.commit()
     rows = measure()
     print(show(rows))
     measurement.save("serving", rows)

@@ -47,7 +47,7 @@ def text(benchmark, result, path):
     packages = result["versions"].items()
     versions = ", ".join(f"{name} {version}" for name, version in packages)
     rounds = [row["rounds"] for row in result["rows"]]
-    count = f"{min(rounds)} to {max(rounds)}"
+    count = " to ".join(map(str, sorted({min(rounds), max(rounds)})))
     chart = ""
     if benchmark == "efficiency":
         link = _link(efficiency.chart(path))

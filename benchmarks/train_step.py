@@ -264,6 +264,7 @@ def main(_):
         dropblock = _WORKER.value == "keras_dropblock"
         train_keras(int(widths[0]), dtypes[0], dropblock)
     else:
+        measurement.commit()
         if dtypes is None:
             dtypes = ["float32"]
             dtypes += ["bfloat16"] if measurement.has_bfloat16() else []

@@ -2,13 +2,18 @@
 
 import json
 import re
+import sys
+import types
 
+import numpy as np
 import pytest
 from absl.testing import flagsaver
 
 import detection
 import measurement
 import networks
+import search_cost
+import serving
 import tables
 from keras_dropblock import DropBlock2D
 
@@ -149,6 +154,83 @@ def test_results_of_other_benchmarks_are_kept(tmp_path, parsed_flags):
     assert {"processor", "memory_gb", "versions", "commit", "date"} <= set(
         results["layer"]
     )
+
+
+def test_the_commit_is_that_of_the_beginning(monkeypatch):
+    commits = iter(["before", "after"])
+    monkeypatch.setattr(
+        "keras_dropblock.runs.versions.commit", lambda *files: next(commits)
+    )
+    measurement.commit.cache_clear()
+    try:
+        assert measurement.commit() == "before"
+        assert measurement.record()["commit"] == "before"
+    finally:
+        measurement.commit.cache_clear()
+
+
+def test_a_client_that_fails_ends_the_measurement(monkeypatch):
+    class Client:
+        calls = 0
+
+        def __init__(self, address):
+            self.fails = address == "wrong"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def infer(self, name, given):
+            Client.calls += 1
+            if self.fails and Client.calls == 3:
+                raise OSError("No route")
+
+    class Input:
+        def __init__(self, *_):
+            pass
+
+        def set_data_from_numpy(self, images):
+            pass
+
+    http = types.SimpleNamespace(InferenceServerClient=Client, InferInput=Input)
+    monkeypatch.setitem(sys.modules, "tritonclient", types.ModuleType("t"))
+    monkeypatch.setitem(sys.modules, "tritonclient.http", http)
+    images = np.zeros((1, 2, 2, 3), "uint8")
+    took, whole = serving.ask("right", images, clients=4, seconds=0.01)
+    # Each client has one call that does not count.
+    assert len(took) == Client.calls - 4 and whole >= 0.01
+    Client.calls = 0
+    with pytest.raises(RuntimeError, match="A client failed: No route"):
+        serving.ask("wrong", images, clients=4, seconds=0.01)
+
+
+def test_what_a_search_misses_is_paired_by_seed():
+    # The gaps of the two seeds are 0.1 and 0.3.
+    mean, error = search_cost.below([0.9, 0.5], [[0.75, 0.85], [0.2, 0.2]])
+    assert (mean, error) == pytest.approx((0.2, 0.1))
+
+
+@pytest.mark.parametrize("key", ["recipe", "commit"])
+def test_curves_of_another_recipe_are_not_used(
+    tmp_path, monkeypatch, parsed_flags, key
+):
+    path = tmp_path / "search_cost.json"
+    monkeypatch.setattr(search_cost, "TABLE", path)
+    monkeypatch.setattr(search_cost, "curve", lambda *_: [0.5])
+    monkeypatch.setattr(measurement, "record", lambda: {"commit": "0123"})
+    curves = search_cost.train_all()
+    assert len(curves) == 24 and search_cost.train_all() == curves
+    table = json.loads(path.read_text())
+    table[key] = "another"
+    if key == "commit":  # nothing is left to train: the commit may differ
+        path.write_text(json.dumps(table))
+        assert search_cost.train_all() == curves
+        table["curves"].popitem()
+    path.write_text(json.dumps(table))
+    with pytest.raises(SystemExit, match=f"has another {key}. Delete it"):
+        search_cost.train_all()
 
 
 def test_a_quick_run_is_not_saved(tmp_path, parsed_flags):

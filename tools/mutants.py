@@ -17,8 +17,9 @@ A break is caught if its tests pass on the original code and fail on the broken
 code. It counts as not caught if its tests cannot run or hang, or if `find`
 does not occur exactly once in the file. The tests run in copies of the
 checkout, so the checkout is not changed. The result is written to
-tests/mutants/RESULT.md. With --only, the rows of all other breaks are kept;
-each row has the commit that was tested.
+tests/mutants/RESULT.md. With --only, the rows of all other breaks are kept,
+unless their file or tests are now others; each row has the commit that was
+tested.
 """
 
 import argparse
@@ -41,6 +42,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MUTANTS = pathlib.Path("tests", "mutants")
 SECONDS = 600  # time limit for the tests of one mutant
 PASSED, FAILED = 0, 1  # exit codes of pytest
+NOT_RUN = "not run"
 HEADS = ("break", "file", "tests", "result", "s", "commit, date")
 _local = threading.local()
 
@@ -59,6 +61,13 @@ class Mutant:
     @property
     def command(self):
         return self.backend, self.tests
+
+    @property
+    def cells(self):
+        """The first cells of this break's row on the result page."""
+        backend = "" if self.backend == "tensorflow" else self.backend
+        tests = f"`{self.tests}` {backend}".replace("|", "\\|").strip()
+        return [self.name, self.file, tests]
 
     def problem(self, root):
         """Why this break cannot be applied to a checkout, or None."""
@@ -212,35 +221,43 @@ def known_results(path):
     return {row[0]: row for row in rows if len(row) == len(HEADS)}
 
 
-def report(mutants, verdicts, known):
+def commit():
+    """The commit of the checkout, with "-dirty" if it has changes."""
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+def report(mutants, verdicts, known, tested):
     """The result as a Markdown page.
 
     Args:
         mutants: all mutants.
         verdicts: result of `check_all` for some of them.
         known: rows of an earlier page, for the others.
+        tested: the commit of `verdicts`.
     """
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
     rows = []
     for mutant in mutants:
         row = known.get(mutant.name)
         if mutant.name in verdicts:
             text, seconds = verdicts[mutant.name]
-            backend = "" if mutant.backend == "tensorflow" else mutant.backend
-            tests = f"`{mutant.tests}` {backend}".replace("|", "\\|").strip()
-            row = [mutant.name, mutant.file, tests, text, f"{seconds:.0f}"]
-            row += [f"{commit}, {datetime.date.today()}"]
-        rows.append(row or [mutant.name, mutant.file, "", "not run", "", ""])
-    caught = sum(row[HEADS.index("result")] == "caught" for row in rows)
+            row = [*mutant.cells, text, f"{seconds:.0f}"]
+            row += [f"{tested}, {datetime.date.today()}"]
+        elif row is None or row[:3] != mutant.cells:
+            row = [*mutant.cells, NOT_RUN, "-", "-"]
+        rows.append(row)
+    results = [row[HEADS.index("result")] for row in rows]
+    caught, not_run = results.count("caught"), results.count(NOT_RUN)
     lines = [
         "# Mutation check",
         "",
-        f"{caught} of {len(rows)} breaks were caught: `make mutants`.",
+        f"Of {len(rows)} breaks, {caught} were caught, "
+        f"{len(rows) - caught - not_run} were not, and {not_run} were not run: "
+        "`make mutants`.",
         "",
         f"| {' | '.join(HEADS)} |",
         "|---|---|---|---|---|---|",
@@ -260,10 +277,13 @@ def main():
     chosen = [m for m in mutants if re.search(flags.only or "", m.name)]
     if not chosen:
         raise SystemExit(f"No mutant has a name that matches {flags.only!r}.")
+    from keras_dropblock import files
+
+    tested = commit()
     verdicts = check_all(chosen, flags.jobs)
     path = ROOT / MUTANTS / "RESULT.md"
-    page = report(mutants, verdicts, known_results(path))
-    path.write_text(page, "utf-8")
+    page = report(mutants, verdicts, known_results(path), tested)
+    files.write_text(path, page)
     missed = [n for n, (text, _) in verdicts.items() if text != "caught"]
     sys.exit(f"Not caught: {', '.join(missed)}" if missed else None)
 
