@@ -12,6 +12,10 @@ from absl import app
 
 import measurement
 import networks
+import processes
+import records
+import shared_flags
+from markdown_table import markdown
 
 BATCH, STEPS, EPOCHS = 128, 50, 200
 NETWORKS = ("WRN-28-10", "WRN-16-8")
@@ -115,23 +119,23 @@ def show(rows):
                 minutes,
             ]
         )
-    return f"On one {rows[0]['device']}:\n\n{measurement.markdown(table)}"
+    return f"On one {rows[0]['device']}:\n\n{markdown(table)}"
 
 
 def main(_):
-    if measurement.HERE_NOW.value:
-        print(json.dumps(measure(measurement.QUICK.value)))
+    if shared_flags.HERE_NOW.value:
+        print(json.dumps(measure(shared_flags.QUICK.value)))
         return
-    measurement.commit()
-    rows = measurement.in_process(
+    records.commit()
+    rows = processes.in_process(
         "accelerator.py",
         "--here",
-        f"--quick={measurement.QUICK.value}",
+        f"--quick={shared_flags.QUICK.value}",
         on_cpu=False,
         KERAS_BACKEND="jax",
     )
     print(show(rows))
-    measurement.save("accelerator", rows, rows[0]["device"])
+    records.save("accelerator", rows, rows[0]["device"])
 
 
 if __name__ == "__main__":

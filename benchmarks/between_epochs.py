@@ -15,7 +15,9 @@ import time
 
 from absl import app
 
-import measurement
+import processes
+import shared_flags
+from markdown_table import markdown
 
 EPOCHS, STEPS, STEP_SECONDS = 11, 70, 0.02
 
@@ -121,14 +123,12 @@ def show(rows):
                 str(sum(value > 0.2 for value in values)),
             ]
         )
-    return measurement.markdown(table)
+    return markdown(table)
 
 
 def main(_):
-    rounds = 1 if measurement.QUICK.value else 5
-    measurement.run_on_tensorflow(
-        "between_epochs", lambda: measure(rounds), show
-    )
+    rounds = 1 if shared_flags.QUICK.value else 5
+    processes.run_on_tensorflow("between_epochs", lambda: measure(rounds), show)
 
 
 if __name__ == "__main__":

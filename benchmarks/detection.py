@@ -9,6 +9,9 @@ test-vision`.
 from absl import app
 
 import measurement
+import processes
+import shared_flags
+from markdown_table import markdown
 
 SIDE, BATCH, OBJECTS, CLASSES = 256, 4, 8, 80
 QUICK_SIDE, QUICK_BATCH = 64, 1
@@ -132,18 +135,18 @@ def show(rows):
             )
         for name, why in row["skipped"].items():
             left_out += f"- {row['mode']}, {row['dtype']}, no {name}: `{why}`\n"
-    return "\n".join([measurement.markdown(table), left_out])
+    return "\n".join([markdown(table), left_out])
 
 
 def main(_):
     default = ["float32"]
-    if measurement.has_bfloat16():
+    if shared_flags.has_bfloat16():
         default.append("bfloat16")
-    dtypes = measurement.DTYPES.value or default
+    dtypes = shared_flags.DTYPES.value or default
     seconds, side, count = 60, SIDE, BATCH
-    if measurement.QUICK.value:
+    if shared_flags.QUICK.value:
         seconds, side, count, dtypes = 1, QUICK_SIDE, QUICK_BATCH, dtypes[:1]
-    measurement.run_on_tensorflow(
+    processes.run_on_tensorflow(
         "detection", lambda: measure(seconds, side, count, dtypes), show
     )
 

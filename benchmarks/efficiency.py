@@ -10,6 +10,9 @@ from absl import app
 
 import measurement
 import networks
+import processes
+import shared_flags
+from markdown_table import markdown
 
 BATCH = 32
 # Milliseconds in the paper: forward and backward pass, Titan X, cuDNN 5. The
@@ -38,7 +41,7 @@ def measure(seconds):
     import keras_dropblock  # noqa: F401
 
     images, labels = networks.batch(BATCH)
-    names = QUICK if measurement.QUICK.value else PAPER_MS
+    names = QUICK if shared_flags.QUICK.value else PAPER_MS
     # One process is enough: only one network has activations at a time.
     steps = {name: training_step(name, images, labels) for name in names}
     times = measurement.interleave(
@@ -82,7 +85,7 @@ def show(rows):
                 f"{row['ready_s']:.0f}",
             ]
         )
-    return measurement.markdown(table)
+    return markdown(table)
 
 
 def chart(results):
@@ -119,8 +122,8 @@ def draw(rows, path):
 
 
 def main(_):
-    seconds = 5 if measurement.QUICK.value else 60
-    done = measurement.run_on_tensorflow(
+    seconds = 5 if shared_flags.QUICK.value else 60
+    done = processes.run_on_tensorflow(
         "efficiency", lambda: measure(seconds), show
     )
     if done:

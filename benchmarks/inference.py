@@ -10,6 +10,9 @@ import tempfile
 from absl import app
 
 import measurement
+import processes
+import shared_flags
+from markdown_table import markdown
 
 DEPTH, WIDTH = 16, 4
 BATCHES = (1, 64)
@@ -149,12 +152,12 @@ def show(rows):
                     f"{row['bytes'][name] / 1e6:.1f}",
                 ]
             )
-    return measurement.markdown(table)
+    return markdown(table)
 
 
 def main(_):
-    seconds = 2 if measurement.QUICK.value else 15
-    measurement.run_on_tensorflow("inference", lambda: measure(seconds), show)
+    seconds = 2 if shared_flags.QUICK.value else 15
+    processes.run_on_tensorflow("inference", lambda: measure(seconds), show)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ decoded, cropped and resized.
 from absl import app
 
 import measurement
+import processes
+import shared_flags
+from markdown_table import markdown
 
 BATCH = 128
 PHOTOGRAPH, SIZE = (375, 500), 224  # height and width, side
@@ -172,12 +175,12 @@ def show(rows):
         for name, rate in rates.items():
             ratio = f"{rates['ours'] / rate:.2f}"
             table.append([row["images"], name, f"{rate:,}", ratio])
-    return measurement.markdown(table)
+    return markdown(table)
 
 
 def main(_):
-    seconds = 2 if measurement.QUICK.value else 20
-    measurement.run_on_tensorflow(
+    seconds = 2 if shared_flags.QUICK.value else 20
+    processes.run_on_tensorflow(
         "input_pipeline", lambda: measure(seconds), show
     )
 

@@ -10,6 +10,10 @@ import os
 from absl import app, flags
 
 import measurement
+import processes
+import records
+import shared_flags
+from markdown_table import markdown
 
 SHAPES = (
     (32, 32, 32, 64),
@@ -31,7 +35,7 @@ _ACCELERATOR = flags.DEFINE_bool(
 _BACKEND = flags.DEFINE_enum(
     "backend",
     None,
-    measurement.BACKENDS,
+    shared_flags.BACKENDS,
     "Internal: backend of the process that measures.",
 )
 
@@ -41,6 +45,7 @@ def layers():
     import keras
 
     import keras_dropblock
+    import textbook
 
     result = {
         # Dropout with a rate of 0 returns its input.
@@ -49,7 +54,7 @@ def layers():
         "SpatialDropout2D": keras.layers.SpatialDropout2D(
             1 - KEEP_PROB, seed=1
         ),
-        "textbook": textbook(),
+        "textbook": textbook.DropBlock2D(KEEP_PROB, BLOCK_SIZE),
         "ours": keras_dropblock.DropBlock2D(
             keep_prob=KEEP_PROB, block_size=BLOCK_SIZE, seed=1
         ),
@@ -63,37 +68,6 @@ def layers():
     except ImportError as error:
         return result, {"KerasCV": f"not installed: {error}"}
     return result, {}
-
-
-def textbook():
-    """DropBlock as in the paper's algorithm and in most implementations."""
-    import keras
-    import numpy as np
-    from keras import ops
-
-    class Textbook(keras.layers.Layer):
-        def __init__(self):
-            super().__init__()
-            self.seed_generator = keras.random.SeedGenerator(1)
-
-        def call(self, inputs, training=False):
-            _, height, width, _ = inputs.shape
-            block = min(BLOCK_SIZE, height, width)
-            rows, columns = height - block + 1, width - block + 1
-            gamma = (1 - KEEP_PROB) * height * width
-            gamma /= block**2 * rows * columns
-            valid = np.zeros((1, height, width, 1), "float32")
-            first = block // 2
-            valid[:, first : first + rows, first : first + columns] = 1
-            draws = keras.random.uniform(
-                ops.shape(inputs), seed=self.seed_generator
-            )
-            mask = 1 - ops.cast(draws < gamma, "float32") * valid
-            mask = -ops.max_pool(-mask, block, strides=1, padding="same")
-            kept = ops.mean(mask)
-            return inputs * ops.cast(mask / kept, inputs.dtype)
-
-    return Textbook()
 
 
 def tensorflow_step(layer, x, upstream, jit_compile):
@@ -224,13 +198,13 @@ def show(rows):
         for row in rows
         for name, why in row["skipped"].items()
     }
-    return "\n".join([measurement.markdown(table), "".join(sorted(left_out))])
+    return "\n".join([markdown(table), "".join(sorted(left_out))])
 
 
 def main(_):
-    shapes = SHAPES[2:3] if measurement.QUICK.value else SHAPES
-    seconds = 1 if measurement.QUICK.value else 6
-    dtypes = measurement.DTYPES.value or ["float32", "bfloat16"]
+    shapes = SHAPES[2:3] if shared_flags.QUICK.value else SHAPES
+    seconds = 1 if shared_flags.QUICK.value else 6
+    dtypes = shared_flags.DTYPES.value or ["float32", "bfloat16"]
     if _BACKEND.value:
         rows = [
             measure(mode, dtype, shape, seconds)
@@ -240,20 +214,20 @@ def main(_):
         ]
         print(json.dumps(rows))
         return
-    measurement.commit()
+    records.commit()
     rows = []
     accelerator = _ACCELERATOR.value
-    for backend in ["jax"] if accelerator else measurement.ONLY.value:
-        rows += measurement.in_process(
+    for backend in ["jax"] if accelerator else shared_flags.ONLY.value:
+        rows += processes.in_process(
             "layer.py",
             f"--backend={backend}",
-            f"--quick={measurement.QUICK.value}",
+            f"--quick={shared_flags.QUICK.value}",
             f"--dtypes={','.join(dtypes)}",
             on_cpu=not accelerator,
             KERAS_BACKEND=backend,
         )
     print(show(rows))
-    measurement.save("layer", rows, rows[0]["device"])
+    records.save("layer", rows, rows[0]["device"])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import time
 import numpy as np
 from absl import app
 
-import measurement
+import records
+import shared_flags
 
 CLIENTS = (1, 4, 16)
 IMAGES = (1, 16, 64)  # per request
@@ -127,7 +128,8 @@ def measure():
     """The rows of results, one for each number of images and of clients."""
     import tensorflow as tf
 
-    rounds, seconds = (1, 0.5) if measurement.QUICK.value else (ROUNDS, SECONDS)
+    quick = shared_flags.QUICK.value
+    rounds, seconds = (1, 0.5) if quick else (ROUNDS, SECONDS)
     with tempfile.TemporaryDirectory() as folder:
         path = export(pathlib.Path(folder))
         loaded = tf.saved_model.load(str(path))
@@ -190,10 +192,10 @@ def show(rows):
 
 
 def main(_):
-    measurement.commit()
+    records.commit()
     rows = measure()
     print(show(rows))
-    measurement.save("serving", rows)
+    records.save("serving", rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import efficiency
 import inference
 import input_pipeline
 import layer
-import measurement
+import records
 import serving
 import train_step
 from keras_dropblock import files
@@ -66,7 +66,7 @@ def _link(path):
 
 
 def main(_):
-    path = measurement.results_path(measurement.machine("cpu")).absolute()
+    path = records.results_path(records.machine("cpu")).absolute()
     results = json.loads(path.read_text("utf-8"))
     for benchmark, result in results.items():
         if benchmark in BENCHMARKS:

@@ -7,19 +7,18 @@ bfloat16 emulate it, so they are measured in float32 only, unless --dtypes asks
 for more.
 """
 
-import os
 import statistics
-import time
 
 from absl import app, flags
 
 import measurement
-import networks
+import processes
+import records
+import shared_flags
+from markdown_table import markdown
+from stepwise_training import BATCH, DEPTH, train_keras, train_torch
 
-START = time.perf_counter()
-DEPTH, BATCH = 16, 64
 WIDTHS = ["4", "1"]
-DROPBLOCK = {"keep_prob": 0.9, "block_size": 7}
 # (mode, backend, further environment variables)
 MODES = (
     ("TF graph", "tensorflow", {}),
@@ -42,109 +41,13 @@ _WORKER = flags.DEFINE_enum(
 _WIDTHS = flags.DEFINE_list("widths", WIDTHS, "Widths of the Wide ResNets.")
 
 
-class Steps:
-    """Counts a worker's steps and answers after each one.
-
-    Create it after the imports, since it measures their time.
-    """
-
-    def __init__(self):
-        self.imported = time.perf_counter()
-        self.before_mb = measurement.peak_memory_mb()
-        self.count = 0
-        self.scheduler_ms = []
-
-    def done(self):
-        """Answer after a step. Returns when the next one should start."""
-        now = time.perf_counter()
-        self.count += 1
-        first = {
-            "import_s": self.imported - START,
-            "first_step_s": now - self.imported,
-        }
-        if not measurement.answer(first if self.count == 1 else None):
-            measurement.answer(
-                {
-                    "before_mb": self.before_mb,
-                    "peak_mb": measurement.peak_memory_mb(),
-                    # Without the first, which includes the start of `fit`.
-                    "scheduler_ms": self.scheduler_ms[1:6],
-                }
-            )
-            os._exit(0)  # `fit` is still running
-
-
-def train_keras(width, dtype, dropblock):
-    import keras
-
-    # Import it before the clock starts.
-    import keras_dropblock  # noqa: F401
-
-    steps = Steps()
-    same_batch = networks.batch(BATCH)
-    model = networks.compiled(
-        f"WRN-{DEPTH}-{width}",
-        dtype="mixed_bfloat16" if dtype == "bfloat16" else dtype,
-        **(DROPBLOCK if dropblock else {}),
-    )
-
-    class SameBatch(keras.utils.PyDataset):
-        def __len__(self):
-            return 10**6
-
-        def __getitem__(self, index):
-            return same_batch
-
-    class End(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            float(logs["loss"])  # waits for the step
-            steps.done()
-
-    callbacks = [End()]
-    if dropblock:
-        callbacks.append(timed_scheduler(steps.scheduler_ms))
-    model.fit(SameBatch(), verbose=0, callbacks=callbacks)
-
-
-def timed_scheduler(milliseconds):
-    """A `KeepProbScheduler` that records its own time before each step."""
-    import keras_dropblock
-
-    class Timed(keras_dropblock.KeepProbScheduler):
-        def on_train_batch_begin(self, batch, logs=None):
-            before = time.perf_counter()
-            super().on_train_batch_begin(batch, logs)
-            milliseconds.append((time.perf_counter() - before) * 1e3)
-
-    # keep_prob changes in each of the first six steps and then stays constant.
-    # In a real run it changes in about a thousand of all steps.
-    return Timed(lambda progress: 0.9 + 0.1 * progress, total_steps=6)
-
-
-def train_torch(width, dtype, channels_last):
-    import plain_torch
-
-    steps = Steps()
-    images, labels = networks.batch(BATCH)
-    step = plain_torch.training_step(
-        plain_torch.wrn(DEPTH, width),
-        images,
-        labels.argmax(1),
-        channels_last,
-        autocast=dtype == "bfloat16",
-    )
-    while True:
-        step()
-        steps.done()
-
-
 def measure(width, dtype, seconds):
     """The rows of results of one width and dtype, one for each network."""
     workers = {}
     for name, worker in PLAIN.items():
         workers[name] = start(worker, width, dtype)
     for mode, backend, environment in MODES:
-        if backend in measurement.ONLY.value:
+        if backend in shared_flags.ONLY.value:
             for worker, name in KERAS.items():
                 workers[f"{mode}{name}"] = start(
                     worker, width, dtype, KERAS_BACKEND=backend, **environment
@@ -175,7 +78,7 @@ def measure(width, dtype, seconds):
 
 
 def start(worker, width, dtype, **environment):
-    return measurement.Worker(
+    return processes.Worker(
         "train_step.py",
         f"--worker={worker}",
         f"--widths={width}",
@@ -215,7 +118,7 @@ def show(rows):
         by_name = {row["network"]: row for row in alike}
         networks += [[*kind_cells, *cells] for cells in _networks(by_name)]
         dropblock += [[*kind_cells, *cells] for cells in _dropblock(by_name)]
-    return "\n".join(map(measurement.markdown, (networks, dropblock)))
+    return "\n".join(map(markdown, (networks, dropblock)))
 
 
 def _networks(by_name):
@@ -256,7 +159,7 @@ def _above(row):
 
 
 def main(_):
-    widths, dtypes = _WIDTHS.value, measurement.DTYPES.value
+    widths, dtypes = _WIDTHS.value, shared_flags.DTYPES.value
     if _WORKER.value in PLAIN.values():
         channels_last = _WORKER.value == "torch_channels_last"
         train_torch(int(widths[0]), dtypes[0], channels_last)
@@ -264,17 +167,17 @@ def main(_):
         dropblock = _WORKER.value == "keras_dropblock"
         train_keras(int(widths[0]), dtypes[0], dropblock)
     else:
-        measurement.commit()
+        records.commit()
         if dtypes is None:
             dtypes = ["float32"]
-            dtypes += ["bfloat16"] if measurement.has_bfloat16() else []
-        seconds = 10 if measurement.QUICK.value else 200
+            dtypes += ["bfloat16"] if shared_flags.has_bfloat16() else []
+        seconds = 10 if shared_flags.QUICK.value else 200
         rows = []
         for width in widths:
             for dtype in dtypes:
                 rows += measure(width, dtype, seconds)
         print(show(rows))
-        measurement.save("train_step", rows)
+        records.save("train_step", rows)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ EXTENSIONS = (
     "tasks/hub_models.py",
     "tasks/matching.py",
     "tasks/retinanet.py",
+    "tasks/suppression.py",
 )
 
 

@@ -10,8 +10,10 @@ import pytest
 from absl.testing import flagsaver
 
 import detection
+import grid_curves
 import measurement
 import networks
+import records
 import search_cost
 import serving
 import tables
@@ -146,8 +148,8 @@ def test_detectors_are_compared_with_that_of_keras_hub():
 def test_results_of_other_benchmarks_are_kept(tmp_path, parsed_flags):
     path = tmp_path / "results.json"
     with flagsaver.flagsaver(results=str(path)):
-        assert measurement.save("layer", [1], "cpu") == path
-        measurement.save("inference", [2], "cpu")
+        assert records.save("layer", [1], "cpu") == path
+        records.save("inference", [2], "cpu")
     results = json.loads(path.read_text())
     assert results["layer"]["rows"] == [1]
     assert results["inference"]["rows"] == [2]
@@ -161,12 +163,12 @@ def test_the_commit_is_that_of_the_beginning(monkeypatch):
     monkeypatch.setattr(
         "keras_dropblock.runs.versions.commit", lambda *files: next(commits)
     )
-    measurement.commit.cache_clear()
+    records.commit.cache_clear()
     try:
-        assert measurement.commit() == "before"
-        assert measurement.record()["commit"] == "before"
+        assert records.commit() == "before"
+        assert records.record()["commit"] == "before"
     finally:
-        measurement.commit.cache_clear()
+        records.commit.cache_clear()
 
 
 def test_a_client_that_fails_ends_the_measurement(monkeypatch):
@@ -217,26 +219,26 @@ def test_curves_of_another_recipe_are_not_used(
     tmp_path, monkeypatch, parsed_flags, key
 ):
     path = tmp_path / "search_cost.json"
-    monkeypatch.setattr(search_cost, "TABLE", path)
-    monkeypatch.setattr(search_cost, "curve", lambda *_: [0.5])
-    monkeypatch.setattr(measurement, "record", lambda: {"commit": "0123"})
-    curves = search_cost.train_all()
-    assert len(curves) == 24 and search_cost.train_all() == curves
+    monkeypatch.setattr(grid_curves, "TABLE", path)
+    monkeypatch.setattr(grid_curves, "curve", lambda *_: [0.5])
+    monkeypatch.setattr(records, "record", lambda: {"commit": "0123"})
+    curves = grid_curves.train_all(60)
+    assert len(curves) == 24 and grid_curves.train_all(60) == curves
     table = json.loads(path.read_text())
     table[key] = "another"
     if key == "commit":  # nothing is left to train: the commit may differ
         path.write_text(json.dumps(table))
-        assert search_cost.train_all() == curves
+        assert grid_curves.train_all(60) == curves
         table["curves"].popitem()
     path.write_text(json.dumps(table))
     with pytest.raises(SystemExit, match=f"has another {key}. Delete it"):
-        search_cost.train_all()
+        grid_curves.train_all(60)
 
 
 def test_a_quick_run_is_not_saved(tmp_path, parsed_flags):
     path = tmp_path / "results.json"
     with flagsaver.flagsaver(results=str(path), quick=True):
-        assert measurement.save("layer", [1]) is None
+        assert records.save("layer", [1]) is None
     assert not path.exists()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.tensorflow_only
+USE_KSERVE = ("answers", "signature", "classifier")
 
 
 class InvalidInput(Exception):
@@ -34,10 +35,12 @@ def classifier(tmp_path_factory):
     save(folder / "1")
     with pytest.MonkeyPatch.context() as patch:
         stand_in_for_kserve(patch)
-        patch.delitem(sys.modules, "classifier", raising=False)
+        for name in USE_KSERVE:
+            patch.delitem(sys.modules, name, raising=False)
         module = importlib.import_module("classifier")
         # Later imports must use KServe, if it is installed.
-        del sys.modules["classifier"]
+        for name in USE_KSERVE:
+            del sys.modules[name]
         yield module.Classifier("tiny", folder, batch_size=4)
 
 

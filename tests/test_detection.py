@@ -17,7 +17,7 @@ import keras_dropblock as kdb  # noqa: E402
 import served  # noqa: E402
 from keras_dropblock import tasks  # noqa: E402
 from keras_dropblock.data import shapes  # noqa: E402
-from keras_dropblock.tasks import matching, retinanet, transfer  # noqa: E402
+from keras_dropblock.tasks import matching, suppression, transfer  # noqa: E402
 from keras_dropblock.training import compilation, plan  # noqa: E402
 from saved_graphs import answers_without_this_package  # noqa: E402
 
@@ -199,7 +199,7 @@ def test_a_step_of_two_replicas_is_the_mean_of_their_steps(two_replicas):
 
 
 def test_suppression_is_class_by_class_on_clipped_boxes():
-    layer = retinanet.ClasswiseSuppression(max_detections=4)
+    layer = suppression.ClasswiseSuppression(max_detections=4)
     boxes = np.array(
         [[[-9, 10, 40, 50], [0, 11, 40, 50], [30, 60, 80, 96]]], "float32"
     )
@@ -220,7 +220,7 @@ def test_suppression_is_class_by_class_on_clipped_boxes():
         [[0, 10, 40, 50], [0, 10, 40, 50], [30, 60, 64, 96], [-1] * 4],
         atol=1e-3,
     )
-    same = retinanet.ClasswiseSuppression.from_config(layer.get_config())
+    same = suppression.ClasswiseSuppression.from_config(layer.get_config())
     assert same.max_detections == 4 and same.score_threshold == 0.05
 
 
@@ -230,7 +230,7 @@ def test_mixed_precision_does_not_round_the_boxes_of_late_classes():
     logits[0, 0, 79] = 2.0
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        layer = retinanet.ClasswiseSuppression()
+        layer = suppression.ClasswiseSuppression()
         found = layer(boxes, logits, images(1))
     finally:
         keras.config.set_dtype_policy("float32")
@@ -420,6 +420,7 @@ def test_a_detector_is_published_refreshed_and_loaded(
     run, tmp_path, checkout, monkeypatch
 ):
     import publish
+    import publish_rules
     from cards_check import check_cards
     from small_runs import COMMIT, change, commit
 
@@ -427,7 +428,7 @@ def test_a_detector_is_published_refreshed_and_loaded(
     copy = shutil.copytree(workdir, tmp_path / "run")
     change(copy / "run.json", commit(COMMIT))
     assert np.isnan(scores["ap_large"])  # no shape is that large
-    monkeypatch.setattr(publish, "IN_GIT", 10**8)
+    monkeypatch.setattr(publish_rules, "IN_GIT", 10**8)
     folder = publish.publish([copy], checkout)
     name = "retinanet_resnet_18_0p125_shapes_dropblock"
     assert folder.name == name

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-import publish
+import card_metrics
+import publish_rules
 from cards_check import check_cards
 from keras_dropblock import data, load
 from keras_dropblock.analysis.complexity import parameters
@@ -31,7 +32,7 @@ def test_weights_in_the_repository_are_small_and_match_their_cards():
         published = known[name].metrics["weights"]
         assert weights.digest(path) == published["sha256"], path
         assert path.stat().st_size == published["bytes"]
-        assert path.stat().st_size <= publish.IN_GIT
+        assert path.stat().st_size <= publish_rules.IN_GIT
     # Exactly one file for each model without a URL.
     assert len(names) == len({*names})
     without_url = {
@@ -41,7 +42,7 @@ def test_weights_in_the_repository_are_small_and_match_their_cards():
     }
     assert without_url <= {*names}
     of_wheel = sum(path.stat().st_size for path in packaged)
-    assert of_wheel <= publish.IN_WHEEL
+    assert of_wheel <= publish_rules.IN_WHEEL
 
 
 def test_models_in_the_readme_are_in_the_wheel():
@@ -87,7 +88,7 @@ def test_the_weights_give_the_scores_of_the_card_on_real_data(name):
     require_data(recipe)
     if metrics["test"]["sha256"] is not None:
         dataset = plan.resolve(recipe).dataset
-        assert publish.test_digest(dataset) == metrics["test"]["sha256"]
+        assert card_metrics.test_digest(dataset) == metrics["test"]["sha256"]
     found = evaluation.evaluate_model(load(name), recipe)
     own = metrics["runs"][0]
     assert found["images"] == metrics["test"]["images"]

@@ -10,8 +10,11 @@ import sys
 import numpy as np
 import pytest
 
+import card_metrics
+import model_names
 import pages
 import publish as publication
+import publish_rules
 from cards_check import check_cards, check_folder
 from keras_dropblock import data, hub, load, runs
 from keras_dropblock.errors import WeightsError, WorkdirError
@@ -223,7 +226,7 @@ def test_a_run_that_was_too_short_to_be_timed_is_published(seeds, checkout):
     untimed, timed = runs.finished(seeds)
     assert untimed.images_per_second is None and untimed.hours is None
     # The mean includes only the runs that have a speed.
-    training = publication._summary([untimed, timed], Classification.metrics)[
+    training = card_metrics.summary([untimed, timed], Classification.metrics)[
         "training"
     ]
     assert training["images_per_second"] == 200
@@ -245,7 +248,7 @@ def test_scores_that_are_not_finite_become_a_dash(seeds, checkout):
     finished = runs.finished(seeds)
     for run, nll in zip(finished, (float("nan"), 1.0), strict=True):
         run.scores |= {"nll": nll, "validation": {"ece": float("inf")}}
-    summary = publication._summary(finished, Classification.metrics)
+    summary = card_metrics.summary(finished, Classification.metrics)
     json.dumps(summary, allow_nan=False)
     assert summary["scores"]["nll"] == {"mean": None, "std": None}
     assert [run["nll"] for run in summary["runs"]] == [None, 1.0]
@@ -281,8 +284,8 @@ def test_each_model_of_the_registry_has_its_own_entry(seeds, checkout):
 
 
 def test_weights_that_are_too_large_need_a_url(run, checkout, monkeypatch):
-    monkeypatch.setattr(publication, "IN_GIT", 1000)
-    with pytest.raises(publication.PublishError, match="at most 1,000 bytes"):
+    monkeypatch.setattr(publish_rules, "IN_GIT", 1000)
+    with pytest.raises(publish_rules.PublishError, match="at most 1,000 bytes"):
         publication.publish([run], checkout)
     url = "https://example.org/a/model.weights.h5"
     publication.publish([run], checkout, url=url)
@@ -363,14 +366,14 @@ def test_all_sessions_of_a_run_must_use_the_same_code(run):
 def test_wrong_names_and_checkouts_are_rejected(run, checkout):
     for name in ("wrn_16_1_quadrants", "WRN_10_1_x", "wrn_10_1", "../up"):
         with pytest.raises(
-            publication.PublishError, match=f"you mean '{NAME}'"
+            publish_rules.PublishError, match=f"you mean '{NAME}'"
         ):
             publication.publish([run], checkout, name=name)
-    with pytest.raises(publication.PublishError, match="root of a checkout"):
+    with pytest.raises(publish_rules.PublishError, match="root of a checkout"):
         publication.publish([run], checkout / "models")
     (checkout / "models" / NAME).mkdir()
     with pytest.raises(
-        publication.PublishError, match=f"models/{NAME} already exists"
+        publish_rules.PublishError, match=f"models/{NAME} already exists"
     ):
         publication.publish([run], checkout)
 
@@ -382,7 +385,7 @@ def test_weights_that_do_not_give_the_scores_are_not_published(run, checkout):
     change(run / "metrics.json", better)
     before = sorted(checkout.rglob("*"))
     with pytest.raises(
-        publication.PublishError, match="do not give its scores"
+        publish_rules.PublishError, match="do not give its scores"
     ):
         publication.publish([run], checkout)
     assert sorted(checkout.rglob("*")) == before
@@ -402,7 +405,7 @@ def test_default_names_equal_the_names_of_the_recipes():
             "wrn_16_4_cifar10_stochastic_depth_label_smoothing",
         ),
     ):
-        assert publication.usual_name(Recipe().override(changes)) == name
+        assert model_names.usual_name(Recipe().override(changes)) == name
 
 
 def test_names_tell_tasks_data_and_methods_on_the_head_apart(tmp_path):
@@ -435,7 +438,7 @@ def test_names_tell_tasks_data_and_methods_on_the_head_apart(tmp_path):
         (["dataset=cifar10:3.0.2"], "wrn_16_4_cifar10"),
         ([f"dataset=folder:{tmp_path}/Flowers.2"], "wrn_16_4_flowers_2"),
     ):
-        assert publication.usual_name(Recipe().override(changes)) == name
+        assert model_names.usual_name(Recipe().override(changes)) == name
 
 
 def test_recipes_lose_the_paths_of_this_machine(tmp_path):
@@ -454,7 +457,7 @@ def test_recipes_lose_the_paths_of_this_machine(tmp_path):
                 f"initial_weights={weights_file}",
             ]
         )
-        text = publication.portable(recipe).to_toml()
+        text = model_names.portable(recipe).to_toml()
         assert str(tmp_path) not in text
         assert f'dataset = "{kind}Some"' in text
         assert 'initial_weights = "start.weights.h5"' in text
@@ -464,7 +467,7 @@ def test_recipes_lose_the_paths_of_this_machine(tmp_path):
         ["initial_weights=hf://owner/name@v1"],
     ):
         recipe = Recipe().override(changes)
-        assert publication.portable(recipe) == recipe
+        assert model_names.portable(recipe) == recipe
 
 
 def test_hardware_is_described_in_plain_words():
@@ -522,7 +525,7 @@ def test_the_digest_of_test_images_depends_on_every_label():
 
     def digest(labels):
         arrays = {"test": (images, np.array(labels))}
-        return publication.test_digest(data.dataset.ArrayDataset(arrays))
+        return card_metrics.test_digest(data.dataset.ArrayDataset(arrays))
 
     expected = hashlib.sha256(images)
     expected.update(np.array([0, 1], "<i8"))

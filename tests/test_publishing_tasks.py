@@ -6,10 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
+import card_metrics
 import keras_dropblock as kdb
 import mask_folders
 import pages
 import publish as publication
+import publish_rules
 from cards_check import check_cards, check_folder
 from keras_dropblock import data
 from keras_dropblock.data import shapes
@@ -90,7 +92,7 @@ def test_a_segmenter_is_not_the_default_for_classifiers(
 ):
     run = shutil.copytree(trained, tmp_path / "run")
     change(run / "run.json", commit(COMMIT))
-    with pytest.raises(publication.PublishError, match="`default` must be"):
+    with pytest.raises(publish_rules.PublishError, match="`default` must be"):
         publication.publish([run], checkout, default=True)
 
 
@@ -100,8 +102,8 @@ def test_the_digest_depends_on_every_mask_and_object(labels):
         return data.load("shapes", labels=labels, image_size=(48, 64))
 
     dataset, other = opened(), opened()
-    same = publication.test_digest(dataset)
-    assert publication.test_digest(other) == same
+    same = card_metrics.test_digest(dataset)
+    assert card_metrics.test_digest(other) == same
     images, rows = other.arrays["test"]
     if labels == "masks":
         last = rows[-1:][0].copy()
@@ -110,7 +112,7 @@ def test_the_digest_depends_on_every_mask_and_object(labels):
         rows._known.clear()
     else:
         rows.objects[-1].crowd[-1] = True
-    assert publication.test_digest(other) != same
+    assert card_metrics.test_digest(other) != same
 
 
 def test_limits_say_what_each_task_does():

@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = pathlib.Path(__file__).parents[1]
 WORKDIR = ROOT / "runs" / "quickstart"
+MASKS = "dropblock_masks.png"
 SHOWN = 12  # test digits to classify with the SavedModel
 
 SERVE = """
@@ -51,12 +52,11 @@ def main():
     images, labels = kdb.data.load("digits").arrays["test"]
 
     say("2/4  Plotting DropBlock's masks on the network's feature maps")
-    masks = WORKDIR / "dropblock_masks.png"
     keras.utils.save_img(WORKDIR / "digit.png", images[0], scale=False)
     feature_maps.dropblock_masks(
         model,
         images[:4],
-        masks,
+        WORKDIR / MASKS,
         group="group1",
         keep_prob=0.8,
         normalize=model.card.normalize,
@@ -73,10 +73,16 @@ def main():
     ):
         print(f"{label:5}  {answer:>6}  {probability:>11}")
 
+    show(result, saved_model)
+    suggest()
+
+
+def show(result, saved_model):
+    """Print the accuracy, and where the files are."""
     say("Results")
     for what, path in (
         ("curves", WORKDIR / "curves.png"),
-        ("masks", masks),
+        ("masks", WORKDIR / MASKS),
         ("a digit", WORKDIR / "digit.png"),
         ("epochs", WORKDIR / "history.csv"),
         ("recipe", WORKDIR / "recipe.toml"),
@@ -87,6 +93,10 @@ def main():
     print(
         f"  accuracy    {result['accuracy']:.2%} of {result['images']} digits"
     )
+
+
+def suggest():
+    """Print commands to try next."""
     bin_ = pathlib.Path(sys.executable).parent
     if bin_.is_relative_to(ROOT):
         bin_ = bin_.relative_to(ROOT)

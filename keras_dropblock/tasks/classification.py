@@ -12,7 +12,8 @@ from keras_dropblock.analysis import cam, confusion
 from keras_dropblock.analysis.scores import scores
 from keras_dropblock.data import images as image_reading
 from keras_dropblock.errors import DataError
-from keras_dropblock.tasks.task import Metric, serving_inputs
+from keras_dropblock.tasks.metric import Metric
+from keras_dropblock.tasks.predictor import serving_inputs
 from keras_dropblock.tasks.transfer import FineTuned
 
 # Digits are not flipped, because a mirrored digit is not a digit. SVHN is not

@@ -1,7 +1,6 @@
 """Semantic segmentation: one class for each pixel."""
 
 import dataclasses
-import functools
 import typing
 
 import keras
@@ -9,7 +8,6 @@ import numpy as np
 
 from keras_dropblock import keys
 from keras_dropblock.analysis import confusion
-from keras_dropblock.analysis.objects import Objects, predicted_pixels
 from keras_dropblock.analysis.segmentation import (
     IGNORED,
     overlay,
@@ -17,13 +15,13 @@ from keras_dropblock.analysis.segmentation import (
     segmentation_scores,
     stacked,
 )
-from keras_dropblock.data import framing
 from keras_dropblock.data import images as image_reading
 from keras_dropblock.errors import DataError, RecipeError
 from keras_dropblock.tasks import backbones
 from keras_dropblock.tasks.fcn import FCN, mask_loss
+from keras_dropblock.tasks.masks import MaskPredictor
 from keras_dropblock.tasks.metric import Metric
-from keras_dropblock.tasks.task import outputs_of, serving_inputs
+from keras_dropblock.tasks.predictor import names_of, outputs_of
 from keras_dropblock.tasks.transfer import FineTuned
 from keras_dropblock.tasks.vision import DeepLab
 
@@ -35,7 +33,7 @@ _JITTER = (0.5, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation(FineTuned):
+class Segmentation(MaskPredictor, FineTuned):
     """Semantic segmentation: one class for each pixel.
 
     `head = "fcn"` trains `FCN`, the network of the DropBlock paper, and
@@ -99,12 +97,9 @@ class Segmentation(FineTuned):
         "predictions.png": "The first test images, their masks, and the "
         "predictions. Pixels without a label keep their color.",
     }
-    output_rank: typing.ClassVar = 4
     head_layers: typing.ClassVar = ("logits", "segmentation_output")
     labels: typing.ClassVar = "masks"
     draws_epochs: typing.ClassVar = True
-    any_size: typing.ClassVar = True
-    explained_layer: typing.ClassVar = "group4"
 
     def __post_init__(self):
         super().__post_init__()
@@ -179,7 +174,7 @@ class Segmentation(FineTuned):
 
     def evaluate(self, model, batches):
         counts = self._counts(model, batches)
-        names = self._names(model, len(counts))
+        names = names_of(model, len(counts))
         return segmentation_scores(counts, names, batches.count)
 
     def _counts(self, model, batches):
@@ -190,111 +185,6 @@ class Segmentation(FineTuned):
             predicted = outputs_of(model, images).argmax(-1)
             counts += pixel_counts(masks, predicted, classes)
         return counts
-
-    def _names(self, model, classes):
-        card = getattr(model, "card", None)
-        names = card.class_names if card is not None else ()
-        return names or tuple(str(i) for i in range(classes))
-
-    def predict(self, model, card, images, *, top=5, batch_size=128):
-        """Find the class of each pixel.
-
-        Returns:
-            For each image, a uint8 array (height, width) of the image's own
-            size with the index of the class of each pixel. `top` and
-            `batch_size` have no effect, because images of different sizes are
-            predicted one by one.
-        """
-        preprocessing = card.preprocessing_for(model)
-        return [
-            self._mask(model, preprocessing, image)
-            for image in image_reading.arrays(
-                images, preprocessing.image_shape[-1]
-            )
-        ]
-
-    def _mask(self, model, preprocessing, image):
-        tf = image_reading.tensorflow()
-        framed = preprocessing.fit(tf.constant(image)).numpy()
-        logits = outputs_of(model, preprocessing.normalize(framed[None]))
-        height, width = framing.content_size(
-            image.shape[:2], preprocessing.image_size
-        )
-        logits = keras.ops.image.resize(
-            logits[:, :height, :width], image.shape[:2]
-        )
-        mask = keras.ops.convert_to_numpy(logits)[0].argmax(-1)
-        return mask.astype("uint8")
-
-    def serving_model(self, model, preprocessing):
-        """Model from pixels of the network's size to logits."""
-        images, x = serving_inputs(model, preprocessing)
-        return keras.Model(
-            images, model(x, training=False), name=f"{model.name}_served"
-        )
-
-    def graph_answers(self, model, heads, normalized, sizes, encoded):
-        import tensorflow as tf
-
-        frame = tuple(normalized.shape[1:3])
-
-        def mask_of(inputs):
-            logits, size = inputs
-            content = framing.graph_content_size(size, frame)
-            logits = tf.image.resize(logits[: content[0], : content[1]], size)
-            mask = tf.cast(tf.argmax(logits, -1), tf.uint8)
-            return tf.io.encode_png(mask[..., None]) if encoded else mask
-
-        kind = (
-            tf.TensorSpec((), tf.string)
-            if encoded
-            else tf.TensorSpec((None, None), tf.uint8)
-        )
-        logits = tf.cast(heads, tf.float32)
-        # One by one: logits of an image's own size may take gigabytes.
-        masks = tf.map_fn(
-            mask_of,
-            (logits, sizes),
-            fn_output_signature=kind,
-            parallel_iterations=1,
-        )
-        # TensorFlow Serving sends outputs with this ending in base64.
-        return {"mask_bytes" if encoded else "mask": masks}
-
-    def answer_difference(self, given, expected, card):
-        if "mask" in given:
-            mask = given["mask"][0]
-        else:
-            tf = image_reading.tensorflow()
-            mask = tf.io.decode_png(given["mask_bytes"][0]).numpy()[..., 0]
-        if mask.shape != expected.shape:
-            return f"a mask of {mask.shape} instead of {expected.shape}"
-        # Rounding may decide between two classes.
-        wrong = (mask != expected).mean()
-        return f"{wrong:.1%} of the pixels" if wrong > 1e-3 else ""
-
-    def objects(self, class_names, labels):
-        masks = labels[:]
-        return [
-            Objects(
-                name,
-                predicted_pixels(i),
-                functools.partial(np.equal, masks, i),
-            )
-            for i, name in enumerate(class_names)
-        ]
-
-    def lines(self, prediction, card):
-        labels, counts = np.unique(prediction, return_counts=True)
-        order = np.argsort(-counts, kind="stable")
-        names = card.class_names or [*map(str, range(256))]
-        return [
-            (names[labels[i]], f"{counts[i] / prediction.size:.4f}")
-            for i in order
-        ]
-
-    def picture(self, image, prediction, card):
-        return overlay(image, prediction, max(len(card.class_names), 1))
 
     def draw_epoch(self, model, batches, card, path):
         framed, masks = batches.read(0)
@@ -318,6 +208,6 @@ class Segmentation(FineTuned):
 
     def draw(self, model, batches, card, folder):
         counts = self._counts(model, batches)
-        names = self._names(model, len(counts))
+        names = names_of(model, len(counts))
         confusion.draw(counts, names, folder / "confusion.png")
         self.draw_epoch(model, batches, card, folder / "predictions.png")

@@ -1,25 +1,31 @@
 """The interface of a task: everything that training by recipe needs."""
 
 import dataclasses
-import importlib
-import sys
 import typing
 
-import keras
-
 from keras_dropblock import keys, models
-from keras_dropblock.errors import RecipeError
 from keras_dropblock.tasks.metric import Metric
+from keras_dropblock.tasks.predictor import Predictor
+
+# The tasks of this package: from the value of a recipe's key `task`.
+TASKS = {
+    "classification": "keras_dropblock.tasks.classification:Classification",
+    "detection": "keras_dropblock.tasks.detection:Detection",
+    "segmentation": "keras_dropblock.tasks.segmentation:Segmentation",
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Task(Predictor):
     """A task that a recipe trains: head, loss, metrics, predictions, plots.
 
     A task is a frozen dataclass. Its fields, created with `keys.key`, are the
     keys of a recipe that only this task uses. A recipe selects the task with
     `task = "classification"`, or with `task = "module:Class"` for a task of
     your own.
+
+    The methods that use a trained model, such as `predict`, are those of the
+    base class `Predictor`.
 
     Attributes:
         metrics: the `Metric`s of the scores. Searches compare runs by the
@@ -28,29 +34,19 @@ class Task:
             `augmentation` may have to arguments of `data.augmentation.draw`.
         pictures: dict from the name of each file that `draw` writes to its
             caption.
-        output_rank: number of axes of the network's output, including the
-            batch.
         labels: what the data must have for each image: `"classes"`, `"boxes"`
             or `"masks"`.
         head_layers: names of the layers whose shape depends on the number of
             classes.
         draws_epochs: whether `draw_epoch` draws anything.
-        explained_layer: name of the layer whose maps show where the network
-            looks, for a task with `objects`.
-        any_size: whether answers are places in an image, such as boxes or
-            masks. Exports then take images of any size and answer in the
-            pixels of each image.
     """
 
     metrics: typing.ClassVar[tuple[Metric, ...]] = ()
     augmentations: typing.ClassVar[dict[str, dict]] = {"none": {}}
     pictures: typing.ClassVar[dict[str, str]] = {}
-    output_rank: typing.ClassVar[int] = 2
     labels: typing.ClassVar[str] = "classes"
     head_layers: typing.ClassVar[tuple[str, ...]] = ("logits",)
     draws_epochs: typing.ClassVar[bool] = False
-    any_size: typing.ClassVar[bool] = False
-    explained_layer: typing.ClassVar[str | None] = None
 
     def __post_init__(self):
         keys.check_keys(self)
@@ -194,94 +190,6 @@ class Task:
         """Compute the scores from the model's outputs for a split."""
         raise NotImplementedError
 
-    def answer_scores(self, answers, labels):
-        """Compute the scores from the outputs of `serving_model`."""
-        raise NotImplementedError
-
-    def serving_model(self, model, preprocessing):
-        """A Keras model from raw pixels, 0 to 255, to the task's prediction.
-
-        Args:
-            model: a model that takes normalized images.
-            preprocessing: `data.Preprocessing`. None: the result takes
-                normalized images too.
-        """
-        raise NotImplementedError
-
-    def output_width(self, model):
-        """Number of classes of a model, or None if its outputs do not fit."""
-        shapes = [tensor.shape for tensor in model.outputs]
-        if [len(shape) for shape in shapes] != [self.output_rank]:
-            return None
-        return shapes[0][-1]
-
-    def graph_answers(self, model, heads, normalized, sizes, encoded):
-        """Answers in a TensorFlow graph, for a task with `any_size`.
-
-        Args:
-            model: the network.
-            heads: its outputs for a batch.
-            normalized: the batch, (batch, height, width, channels).
-            sizes: int32 tensor (batch, 2), sizes of the images themselves.
-            encoded: whether sizes may differ, so that answers of the size of
-                an image must be encoded.
-
-        Returns:
-            Dict of tensors with one row for each image.
-        """
-        raise NotImplementedError
-
-    def answer_difference(self, given, expected, card):
-        """Compare an exported answer. Returns a difference as text, or `""`.
-
-        Args:
-            given: dict of arrays with one row, from `graph_answers`.
-            expected: result of `predict` for the image.
-            card: `hub.Card` of the model.
-        """
-        raise NotImplementedError
-
-    def predict(self, model, card, images, *, top=5, batch_size=128):
-        """Predict for images: see `keras_dropblock.predict`."""
-        raise NotImplementedError
-
-    def objects(self, class_names, labels):
-        """The objects of each class in images, for maps and masks.
-
-        Args:
-            class_names: names of the classes.
-            labels: the labels of the images, as a data set has them.
-
-        Returns:
-            A list of `analysis.objects.Objects`. It is empty for tasks whose
-            labels do not say where objects are.
-        """
-        return []
-
-    def lines(self, prediction, card):
-        """Columns of text that show what `predict` gives for one image.
-
-        Args:
-            prediction: result of `predict` for the image.
-            card: `hub.Card` of the model.
-
-        Returns:
-            A list of lines, each a tuple of texts.
-        """
-        return [(label, f"{share:.4f}") for label, share in prediction]
-
-    def picture(self, image, prediction, card):
-        """Draw what `predict` gives for an image into the image.
-
-        Args:
-            image: uint8 array (height, width, channels).
-            prediction: result of `predict` for this image.
-            card: `hub.Card` of the model.
-
-        Returns:
-            uint8 array of the same size, or None if there is nothing to draw.
-        """
-
     def draw_epoch(self, model, batches, card, path):
         """Draw predictions for the first images of a split into a file.
 
@@ -301,76 +209,3 @@ class Task:
             card: `hub.Card` of the model.
             folder: `pathlib.Path` to write to.
         """
-
-
-def outputs_of(model, images):
-    """The outputs of a model for one batch, as NumPy arrays.
-
-    Not `predict_on_batch`, which with several replicas gives the whole batch
-    to each of them.
-    """
-    return model.predict(images, batch_size=len(images), verbose=0)
-
-
-def serving_inputs(model, preprocessing):
-    """Create the input and the preprocessing of a serving model.
-
-    Args:
-        model, preprocessing: see `Task.serving_model`.
-
-    Returns:
-        (symbolic float32 images with channels last, symbolic input for
-        `model`).
-    """
-    images = keras.Input(
-        models.image_shape(model), dtype="float32", name="images"
-    )
-    x = images if preprocessing is None else preprocessing.layer()(images)
-    if models.data_format(model) == "channels_first":
-        x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)
-    return images, x
-
-
-TASKS = {
-    "classification": "keras_dropblock.tasks.classification:Classification",
-    "detection": "keras_dropblock.tasks.detection:Detection",
-    "segmentation": "keras_dropblock.tasks.segmentation:Segmentation",
-}
-
-
-def find(name, *, may_import=True):
-    """Find the class of a task.
-
-    Args:
-        name: one of `TASKS`, or `"module:Class"` for a subclass of `Task`.
-
-    Raises:
-        RecipeError: if there is no such task.
-    """
-    path = TASKS.get(name, name)
-    module, separator, qualname = path.partition(":")
-    if not separator:
-        raise RecipeError(
-            f"`task` must be one of {', '.join(TASKS)}, or module:Class for "
-            f"a task of your own. Received: task={keys.shown(name)}. Did you "
-            f"mean {keys.nearest(name, TASKS)}?"
-        )
-    if not (may_import or name in TASKS or module in sys.modules):
-        raise RecipeError(
-            f"`task` must be one of {', '.join(TASKS)}, or from a module that "
-            f"is imported already. Received: task={keys.shown(name)}. If you "
-            f"trust it, import {module} first."
-        )
-    try:
-        task = getattr(importlib.import_module(module), qualname)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(
-            f"`task` must name a class that can be imported. Received: "
-            f"task={keys.shown(name)} ({error})."
-        ) from error
-    if not (isinstance(task, type) and issubclass(task, Task)):
-        raise RecipeError(
-            f"`task` must be a subclass of keras_dropblock.tasks.Task. "
-            f"Received: task={keys.shown(name)}."
-        )
-    return task

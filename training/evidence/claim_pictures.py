@@ -29,28 +29,11 @@ def draw(evidence, claim, path):
     from keras_dropblock import files
     from keras_dropblock.report.curves import label_in_full
 
-    main = evidence.task(claim).metrics[0]
     runs = {
         name: [*evidence.finished(name).values()]
         for name in evidence.claims[claim]["runs"]
     }
-    split = "test"
-    if any(
-        f"validation_{main.name}" in x.history[0]
-        for x in sum(runs.values(), [])
-    ):
-        split = "validation"
-    key = f"{split}_{main.name}"
-
-    def score(run, row):
-        return main.curve_value(float(row[key]))
-
-    scale = "log" if main.complement else "linear"
-    curves = [("training loss", data_loss, "log")]
-    # Runs without a validation split are scored only at the end.
-    every = [run.history[0] for found in runs.values() for run in found]
-    if all(key in row for row in every):
-        curves.insert(0, (f"{split} {main.curve_title}", score, scale))
+    curves = _curves(evidence.task(claim).metrics[0], sum(runs.values(), []))
     size = 4.5 * len(curves) + 2.3, 3.2  # with the legend beside the curves
     figure = Figure(figsize=size, layout="constrained")
     cells = figure.subplots(1, len(curves), squeeze=False)[0]
@@ -71,6 +54,30 @@ def draw(evidence, claim, path):
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_figure(path, figure)
+
+
+def _curves(main, runs):
+    """(title, function from a run and a row, scale) of each curve.
+
+    Args:
+        main: the metric to show, of the validation split if it was scored.
+        runs: list of `Run`.
+    """
+    first_rows = [run.history[0] for run in runs]
+    split = "test"
+    if any(f"validation_{main.name}" in row for row in first_rows):
+        split = "validation"
+    key = f"{split}_{main.name}"
+
+    def score(run, row):
+        return main.curve_value(float(row[key]))
+
+    curves = [("training loss", data_loss, "log")]
+    # Runs without a validation split are scored only at the end.
+    if all(key in row for row in first_rows):
+        scale = "log" if main.complement else "linear"
+        curves.insert(0, (f"{split} {main.curve_title}", score, scale))
+    return curves
 
 
 def _mean_curve(runs, value):

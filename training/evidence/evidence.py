@@ -176,9 +176,8 @@ def measure_again(job, workdirs, results, commit):
     return True
 
 
-def main():
-    from keras_dropblock.errors import KerasDropBlockError
-
+def arguments():
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", action="store_true", help="train")
     parser.add_argument("--tables", action="store_true", help="make tables")
@@ -201,6 +200,13 @@ def main():
         default=ROOT / "runs" / "evidence",
         help="folder of the runs in progress",
     )
+    return parser
+
+
+def main():
+    from keras_dropblock.errors import KerasDropBlockError
+
+    parser = arguments()
     flags = parser.parse_args()
     evidence = Evidence.read()
     claims = flags.claims.split(",") if flags.claims else None

@@ -1,5 +1,6 @@
 """Train several runs at a time, each in a process of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -45,48 +46,31 @@ def train_all(evidence, claims, workdirs, processes):
         SystemExit: if runs failed or were stopped.
     """
     running, failed = {}, []
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    stopping = signal.SIGTERM, signal.SIGHUP
-    previous = [signal.signal(number, stop) for number in stopping]
     try:
-        while True:
-            unfinished = [
-                job
-                for job in evidence.jobs(claims)
-                if job.state(evidence.results, workdirs) != "finished"
-            ]
-            waiting = [
-                job
-                for job in unfinished
-                if job.name not in running and job.name not in failed
-            ]
-            # The values that runs choose from come first. The runs with the
-            # chosen values are known later.
-            for job in waiting[: processes - len(running)]:
-                print(f"{job.name}: {len(unfinished)} to go", flush=True)
-                running[job.name] = start(job, workdirs, processes)
-            if not running:
-                break
-            time.sleep(0.5)
-            for name, process in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[name]
-                if process.returncode:
-                    failed.append(name)
-                    print(
-                        f"{name} stopped with exit code {process.returncode}: "
-                        f"see {workdirs / name}.log",
-                        flush=True,
-                    )
+        with _signals_interrupt():
+            while True:
+                unfinished = [
+                    job
+                    for job in evidence.jobs(claims)
+                    if job.state(evidence.results, workdirs) != "finished"
+                ]
+                waiting = [
+                    job
+                    for job in unfinished
+                    if job.name not in running and job.name not in failed
+                ]
+                # The values that runs choose from come first. The runs with
+                # the chosen values are known later.
+                for job in waiting[: processes - len(running)]:
+                    print(f"{job.name}: {len(unfinished)} to go", flush=True)
+                    running[job.name] = start(job, workdirs, processes)
+                if not running:
+                    break
+                time.sleep(0.5)
+                failed += _remove_ended(running, workdirs)
     except KeyboardInterrupt:
         raise SystemExit("Stopped. Run this again to resume.") from None
     finally:
-        for number, handler in zip(stopping, previous, strict=True):
-            signal.signal(number, handler)
         for process in running.values():
             process.terminate()
         for process in running.values():
@@ -95,3 +79,36 @@ def train_all(evidence, claims, workdirs, processes):
         raise SystemExit(
             f"Not finished: {', '.join(failed)}. Run this again to resume."
         )
+
+
+@contextlib.contextmanager
+def _signals_interrupt():
+    """A context in which SIGTERM and SIGHUP are KeyboardInterrupt."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    numbers = signal.SIGTERM, signal.SIGHUP
+    previous = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+
+
+def _remove_ended(running, workdirs):
+    """Remove the runs whose process has ended. Returns those that failed."""
+    failed = []
+    for name, process in list(running.items()):
+        if process.poll() is None:
+            continue
+        del running[name]
+        if process.returncode:
+            failed.append(name)
+            print(
+                f"{name} stopped with exit code {process.returncode}: "
+                f"see {workdirs / name}.log",
+                flush=True,
+            )
+    return failed
